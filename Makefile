@@ -1,0 +1,49 @@
+# Each target does all of its own set-up; nothing has to be installed by hand before.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help quickstart test test-slow lint benchmark clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
+
+quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in minutes
+	$(BIN)/python examples/01_quickstart.py
+
+test: $(VENV)/test lint  ## Types, style and all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/test  ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/benchmarks  ## Speed against peers, as ratios measured in one run
+	$(BIN)/python -m benchmarks.scan
+	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.acting
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/quickstart: setup.cfg constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[plots,progress]'
+	touch $@
+
+$(VENV)/test: setup.cfg constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[test]'
+	touch $@
+
+$(VENV)/benchmarks: setup.cfg constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[benchmarks]'
+	touch $@
+
+clean:  ## Remove the virtual environment and what runs have left
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,100 @@
+"""Compare the selective scan with mambapy's parallel scan: `python -m benchmarks.scan`."""
+
+from __future__ import annotations
+
+import torch
+
+torch.set_num_threads(1)
+
+from collections.abc import Callable  # noqa: E402
+
+from mambapy.pscan import pscan  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from benchmarks.timing import paired  # noqa: E402
+from decision_policies.ops import selective_scan  # noqa: E402
+
+SHAPES = [(64, 60, 256, 16), (64, 60, 128, 16), (8, 1000, 256, 16)]
+REPEATS = 9
+
+Scan = Callable[..., Tensor]
+
+
+def ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Scan with this package."""
+    return selective_scan(u, delta, A, B, C, D)[0]
+
+
+def theirs(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Scan as mambapy's ``MambaBlock.selective_scan`` does, with its parallel scan at the core."""
+    decay = torch.exp(delta.unsqueeze(-1) * A)
+    written = (delta.unsqueeze(-1) * B.unsqueeze(2)) * u.unsqueeze(-1)
+    states: Tensor = pscan(decay, written)
+    return (states @ C.unsqueeze(-1)).squeeze(3) + D * u
+
+
+def make_arguments(rows: int, length: int, width: int, n: int) -> list[Tensor]:
+    """Draw inputs as Mamba's initialisation makes them: A = -(1..N), delta in [0.001, 0.1]."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(rows, length, width, generator=generator),
+        10 ** (2 * torch.rand(rows, length, width, generator=generator) - 3),
+        -torch.arange(1.0, n + 1).repeat(width, 1),
+        torch.randn(rows, length, n, generator=generator),
+        torch.randn(rows, length, n, generator=generator),
+        torch.ones(width),
+    ]
+    return [tensor.requires_grad_() for tensor in tensors]
+
+
+def forward(scan: Scan, arguments: list[Tensor]) -> Callable[[], object]:
+    """Make a call that scans without gradients."""
+
+    def call() -> Tensor:
+        with torch.no_grad():
+            return scan(*arguments)
+
+    return call
+
+
+def forward_backward(scan: Scan, arguments: list[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+    """Make a call that scans and takes the gradients to all six arguments."""
+    upstream = torch.ones_like(arguments[0])
+
+    def call() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(scan(*arguments), arguments, upstream)
+
+    return call
+
+
+def largest_difference(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> float:
+    """Give the largest difference of two lists of tensors, each relative to its largest value."""
+    pairs = zip(left, right, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+def main() -> None:
+    """Print one line per shape and pass."""
+    print(f"selective scan, float32, one thread, CPU time, medians of {REPEATS} alternating calls")
+    print(f"{'(B, L, E, N)':20} {'pass':18} {'ours':>20} {'mambapy':>11} {'ratio':>7}")
+    for shape in SHAPES:
+        arguments = make_arguments(*shape)
+        elements = shape[0] * shape[1] * shape[2] * shape[3]
+        our_pass, their_pass = (forward_backward(scan, arguments) for scan in (ours, theirs))
+        difference = largest_difference(our_pass(), their_pass())
+        for name, left, right in (
+            ("forward", forward(ours, arguments), forward(theirs, arguments)),
+            ("forward+backward", our_pass, their_pass),
+        ):
+            timing = paired(left, right, REPEATS)
+            per_element = f"({timing.left / elements * 1e9:.2f} ns/el)"
+            print(
+                f"{shape!s:20} {name:18} {timing.left * 1e3:6.1f} ms {per_element:>11}"
+                f" {timing.right * 1e3:8.1f} ms {timing.ratio:6.1f}x",
+                flush=True,
+            )
+        print(f"{'':20} gradients of the two agree to {difference:.0e} of the largest")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Policies with memory from logged data: sequence models with a Stable-Baselines style API.
+
+Names load when they are first used, so that `import decision_policies` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from decision_policies.version import __version__
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from decision_policies.algorithms import DeMa, SequenceAlgorithm
+    from decision_policies.data import Trajectories
+    from decision_policies.evaluation import evaluate_policy
+    from decision_policies.policy import SequencePolicy
+    from decision_policies.spec import SequenceSpec
+
+_HOMES = {
+    "DeMa": "decision_policies.algorithms",
+    "SequenceAlgorithm": "decision_policies.algorithms",
+    "SequencePolicy": "decision_policies.policy",
+    "SequenceSpec": "decision_policies.spec",
+    "Trajectories": "decision_policies.data",
+    "evaluate_policy": "decision_policies.evaluation",
+}
+
+__all__ = [
+    "DeMa",
+    "SequenceAlgorithm",
+    "SequencePolicy",
+    "SequenceSpec",
+    "Trajectories",
+    "__version__",
+    "evaluate_policy",
+    "load",
+]
+
+
+def load(name: str | PathLike[str], device: str = "auto") -> SequenceAlgorithm:
+    """Load a saved algorithm of whatever class the checkpoint names.
+
+    Args:
+        name: The folder that `save` wrote.
+        device: Where to put the weights.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        CheckpointError: It is no whole, unaltered checkpoint, or of a class unknown here.
+    """
+    from decision_policies.algorithms import BY_NAME
+    from decision_policies.algorithms.persistence import without_zip
+    from decision_policies.checkpoint import open_checkpoint
+    from decision_policies.errors import CheckpointError
+
+    algorithm = open_checkpoint(without_zip(name)).config.get("algorithm")
+    if algorithm not in BY_NAME:
+        known = ", ".join(BY_NAME)
+        raise CheckpointError(f"{name}: unknown algorithm {algorithm!r}; known are {known}")
+    return BY_NAME[algorithm].load(name, device=device)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'decision_policies' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

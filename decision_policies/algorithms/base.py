@@ -1,0 +1,352 @@
+"""SequenceAlgorithm: hyper-parameters, the training loop, and saving; systems add `build_model`."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from decision_policies.algorithms import hyperparameters, persistence, sb3
+from decision_policies.algorithms.hyperparameters import setting
+from decision_policies.algorithms.optimisation import Schedule, make_schedule
+from decision_policies.algorithms.training import Training
+from decision_policies.data.trajectories import Source, Trajectories
+from decision_policies.data.windows import Sampler, SegmentSampler, WindowSampler
+from decision_policies.errors import DatasetError
+from decision_policies.feedback import Feedback
+from decision_policies.inputs import check_same_space
+from decision_policies.models.model import SequenceModel
+from decision_policies.policy import SequencePolicy
+from decision_policies.spec import Inference, SequenceSpec
+
+if TYPE_CHECKING:
+    from minari import MinariDataset
+
+
+@dataclass(kw_only=True, eq=False)
+class SequenceAlgorithm(sb3.Surface, ABC):
+    """A system that learns a policy with memory from logged data.
+
+    A system of your own is a subclass with its hyper-parameters as fields and a `build_model`;
+    learning, saving, loading and acting are inherited.
+
+    Attributes:
+        context_length: Environment steps K in a training window.
+        batch_size: Windows in an update.
+        learning_rate: A number, "lin_1e-3" (falls to 0), "cos_1e-3" (falls to a tenth), or a
+            function of the remaining progress, which falls from 1 to 0.
+        weight_decay: AdamW's weight decay, on matrices only.
+        warmup_steps: Updates over which the learning rate rises to its value in a straight line.
+        max_grad_norm: The gradient is scaled down to this norm.
+        return_scale: Returns-to-go are divided by this; None is the largest absolute
+            return-to-go of the data.
+        target_return: The return the policy asks for by default; None is the data's best return.
+        inference: How the policy remembers: "window" re-encodes the last K steps, "recurrent"
+            carries a state, "staggered" carries two that restart in turn; None is the system's own.
+        seed: Seeds weights, batches and dropout; None draws one. Global generators are untouched.
+        device: "cpu", "cuda", ..., or "auto": a GPU if there is one.
+        verbose: 1 prints the training log.
+        tensorboard_log: Folder for TensorBoard's logs.
+        policy: The policy; None before the first `learn`.
+        num_timesteps: Updates made so far. One gradient update counts as one timestep, so that
+            Stable-Baselines3's callbacks and loggers have their axis.
+    """
+
+    context_length: int = setting(20, 1, 16384)
+    batch_size: int = setting(64, 1, 65536)
+    learning_rate: float | str | Schedule = 1e-4
+    weight_decay: float = setting(1e-4, 0.0, 10.0)
+    warmup_steps: int = setting(1000, 0)
+    max_grad_norm: float = setting(0.25, 1e-9)
+    return_scale: float | None = setting(None, 1e-12)
+    target_return: float | None = None
+    inference: Inference | None = None
+    seed: int | None = setting(None, 0)
+    device: str = "auto"
+    verbose: int = setting(0, 0, 2)
+    tensorboard_log: str | None = None
+
+    policy: SequencePolicy | None = field(default=None, init=False, repr=False)
+    num_timesteps: int = field(default=0, init=False, repr=False)
+    source: Source = field(default_factory=Source, init=False, repr=False)
+    _training: Training | None = field(default=None, init=False, repr=False)
+    _saved_training: persistence.SavedTraining | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters.
+
+        Raises:
+            TypeError: One has a wrong type.
+            ValueError: One is out of range.
+        """
+        hyperparameters.check(self)
+        make_schedule(self.learning_rate)
+
+    @abstractmethod
+    def build_model(self, spec: SequenceSpec) -> SequenceModel:
+        """Compose the network for a spec, with fresh weights."""
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether training carries the hidden state along each trajectory (RNN-like)."""
+        return False
+
+    def default_inference(self) -> Inference:
+        """Choose how the policy remembers where the hyper-parameter `inference` is None."""
+        return "window"
+
+    def learn(
+        self,
+        dataset: Trajectories | MinariDataset | str | PathLike[str],
+        total_timesteps: int = 100_000,
+        callback: sb3.Callback = None,
+        log_interval: int = 100,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train on logged data; called again, it goes on. Ctrl-C ends it and keeps what was learnt.
+
+        Args:
+            dataset: Trajectories, a Minari dataset, its id, or the path of its folder.
+            total_timesteps: Gradient updates to make.
+            callback: Stable-Baselines3 callback, a list of them, or a function of
+                (locals, globals) that returns False to stop.
+            log_interval: Updates between two lines of the log.
+            tb_log_name: Name of the run in TensorBoard; None is the class's name.
+            reset_num_timesteps: Count updates from 0 again; False, after `load` too, resumes an
+                interrupted training as if it had not been interrupted.
+            progress_bar: Show a progress bar (needs tqdm and rich).
+
+        Returns:
+            The algorithm.
+
+        Raises:
+            DatasetError: The data cannot be learnt from.
+            TrainingDivergedError: The loss is no longer finite; the weights are the last good ones.
+        """
+        training = self._prepare(self._trajectories(dataset))
+        model, schedule = training.model, make_schedule(self.learning_rate)
+        if reset_num_timesteps:
+            self.num_timesteps = 0
+        total_timesteps += self.num_timesteps
+        self.start_log(
+            self.verbose,
+            self.tensorboard_log,
+            tb_log_name or type(self).__name__,
+            reset_num_timesteps,
+        )
+        hooks = sb3.make_callback(callback, self, progress_bar)
+        with training.random_stream():
+            hooks.on_training_start(locals(), globals())
+            try:
+                while self.num_timesteps < total_timesteps:
+                    rate = schedule(1 - self.num_timesteps / total_timesteps)
+                    rate *= min(1.0, (self.num_timesteps + 1) / max(1, self.warmup_steps))
+                    window = training.sampler.sample().to(_device(model))
+                    model.train()
+                    losses = training.losses(window, self.carries_state)
+                    norm = training.update(losses, rate, self.max_grad_norm, self.num_timesteps)
+                    self.num_timesteps += 1
+                    self.record_update(losses, norm, rate)
+                    if self.num_timesteps % log_interval == 0:
+                        self.dump_logs()
+                    hooks.update_locals(locals())
+                    if not hooks.on_step():
+                        break
+            except KeyboardInterrupt:
+                warnings.warn(
+                    f"interrupted after {self.num_timesteps} of {total_timesteps} updates; what "
+                    "was learnt is kept (save it, or learn again to go on)",
+                    UserWarning,
+                    stacklevel=2,
+                )
+            finally:
+                model.eval()
+                hooks.on_training_end()
+        return self
+
+    def make_policy(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *,
+        return_scale: float = 1.0,
+        target_return: float = 0.0,
+    ) -> SequencePolicy:
+        """Make an untrained policy for given spaces, with weights drawn from `seed`.
+
+        Args:
+            observation_space: Space of one observation.
+            action_space: Space of one action.
+            return_scale: Used where the hyper-parameter `return_scale` is None.
+            target_return: Used where the hyper-parameter `target_return` is None.
+        """
+        spec = self.make_spec(
+            observation_space,
+            action_space,
+            self.return_scale or return_scale,
+            target_return if self.target_return is None else self.target_return,
+        )
+        with torch.random.fork_rng():
+            if self.seed is not None:
+                torch.manual_seed(self.seed)
+            else:
+                torch.seed()
+            model = self.build_model(spec)
+        model.to(self.torch_device()).eval()
+        self.policy = SequencePolicy(model, seed=self.seed)
+        return self.policy
+
+    def make_spec(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        return_scale: float,
+        target_return: float,
+    ) -> SequenceSpec:
+        """Say what the model sees of a step; override to choose other modalities or memory."""
+        return SequenceSpec(
+            observation_space=observation_space,
+            action_space=action_space,
+            context_length=self.context_length,
+            inference=self.inference or self.default_inference(),
+            return_scale=return_scale,
+            target_return=target_return,
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: None = None,
+        episode_start: ArrayLike | None = None,
+        deterministic: bool = True,
+        *,
+        reward: ArrayLike | None = None,
+    ) -> tuple[NDArray[Any], None]:
+        """Choose the next actions; see `SequencePolicy.predict`."""
+        policy = self._trained()
+        return policy.predict(observation, state, episode_start, deterministic, reward=reward)
+
+    def observe(
+        self,
+        reward: ArrayLike,
+        terminated: ArrayLike = False,
+        truncated: ArrayLike = False,
+        action: ArrayLike | None = None,
+    ) -> None:
+        """Report what the last actions earned; see `SequencePolicy.observe`."""
+        self._trained().observe(reward, terminated, truncated, action)
+
+    def reset(self, target_return: ArrayLike | None = None) -> None:
+        """Forget everything; see `SequencePolicy.reset`."""
+        self._trained().reset(target_return)
+
+    def wrap(self, env: gym.Env[Any, Any]) -> Feedback:
+        """Wrap an environment so that it reports its rewards; see `SequencePolicy.wrap`."""
+        return self._trained().wrap(env)
+
+    def save(self, path: str | PathLike[str], *, training_state: bool = True) -> None:
+        """Save to a folder, atomically; see `checkpoint`.
+
+        Args:
+            path: The folder. An older checkpoint there is replaced once the new one is whole.
+            training_state: Also save what an exact resume needs (twice the size of the weights).
+
+        Raises:
+            CheckpointError: There is something else at that path, or a weight is not finite.
+            OSError: The disk is full or cannot be written to; what was there is untouched.
+            RuntimeError: There is no policy yet.
+        """
+        self._trained()
+        persistence.save(self, path, training_state=training_state)
+
+    @classmethod
+    def load(
+        cls,
+        name: str | PathLike[str],
+        env: gym.Env[Any, Any] | None = None,
+        device: str = "auto",
+    ) -> Self:
+        """Load a saved algorithm; it acts at once, and learns on where it was.
+
+        Args:
+            name: The folder that `save` wrote.
+            env: If given, its spaces are compared with those that the policy was made for.
+            device: Where to put the weights.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            CheckpointError: It is no whole, unaltered checkpoint of this class.
+        """
+        algorithm = persistence.load(cls, name, device)
+        if env is not None:
+            spec = algorithm._trained().spec
+            check_same_space(env.observation_space, spec.observation_space, "observation")
+            check_same_space(env.action_space, spec.action_space, "action")
+        return algorithm
+
+    def torch_device(self) -> torch.device:
+        """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(automatic if self.device == "auto" else self.device)
+
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """List the hyper-parameters and their values."""
+        return {name: getattr(self, name) for name in hyperparameters.names(type(self))}
+
+    def _trajectories(
+        self, dataset: Trajectories | MinariDataset | str | PathLike[str]
+    ) -> Trajectories:
+        if isinstance(dataset, (list, tuple)):
+            raise DatasetError(
+                "learn was given a list; pack episodes first, since their spaces must be known: "
+                "Trajectories.from_episodes(episodes, observation_space, action_space)"
+            )
+        return dataset if isinstance(dataset, Trajectories) else Trajectories.from_minari(dataset)
+
+    def _prepare(self, data: Trajectories) -> Training:
+        """Make model, optimiser and sampler, or go on with those that there are."""
+        if self.policy is None:
+            largest = float(np.abs(data.returns_to_go).max())
+            policy = self.make_policy(
+                data.observation_space,
+                data.action_space,
+                return_scale=largest or 1.0,
+                target_return=float(data.returns.max()),
+            )
+            if data.images is None:
+                mean, std = data.observation_statistics()
+                policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        policy = self._trained()
+        check_same_space(data.observation_space, policy.observation_space, "observation")
+        check_same_space(data.action_space, policy.action_space, "action")
+        if self._training is None or self._training.sampler.trajectories is not data:
+            optimizer = self._training
+            self._training = Training(
+                policy.model, self._sampler(data), self.weight_decay, self.seed
+            )
+            if optimizer is not None:
+                self._training.optimizer = optimizer.optimizer
+            if self._saved_training is not None:
+                self._saved_training.restore(self._training, data)
+                self._saved_training = None
+        self.source = data.source
+        return self._training
+
+    def _sampler(self, data: Trajectories) -> Sampler:
+        kind = SegmentSampler if self.carries_state else WindowSampler
+        return kind(data, self.context_length, self.batch_size, self.seed)
+
+
+def _device(model: SequenceModel) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,161 @@
+"""From an algorithm to a checkpoint and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from decision_policies import checkpoint
+from decision_policies.algorithms import hyperparameters
+from decision_policies.data.trajectories import Source, Trajectories
+from decision_policies.errors import CheckpointError
+from decision_policies.policy import SequencePolicy
+from decision_policies.spec import SequenceSpec
+
+if TYPE_CHECKING:
+    from decision_policies.algorithms.base import SequenceAlgorithm
+    from decision_policies.algorithms.training import Training
+
+A = TypeVar("A", bound="SequenceAlgorithm")
+
+ENTRIES = {
+    "format_version",
+    "library_version",
+    "algorithm",
+    "hyperparameters",
+    "spec",
+    "source",
+    "num_timesteps",
+}
+
+
+@dataclass(frozen=True)
+class SavedTraining:
+    """Training state read from a checkpoint, until `learn` has the data it belongs to.
+
+    Attributes:
+        tensors: Optimiser moments, random stream, carried hidden state.
+        values: Position of the sampler, and the number of steps and episodes of its data.
+    """
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+    def restore(self, training: Training, data: Trajectories) -> None:
+        """Put a new training where the saved one was; other data begin a new pass over them."""
+        if self.values["data"] == _fingerprint(data):
+            training.load_state_dict(self.tensors, self.values)
+        else:
+            warnings.warn(
+                "the checkpoint was trained on other data, so its optimiser and sampler start anew",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def save(algorithm: SequenceAlgorithm, path: str | PathLike[str], *, training_state: bool) -> None:
+    """Write an algorithm to a folder; see `SequenceAlgorithm.save`."""
+    policy = algorithm.policy
+    assert policy is not None, "the caller has checked it"
+    values = dict(algorithm.hyperparameters())
+    if callable(values["learning_rate"]):
+        values["learning_rate"] = float(values["learning_rate"](1.0))
+        warnings.warn(
+            "a learning-rate function cannot be saved; its first value is kept instead "
+            "('lin_<rate>' and 'cos_<rate>' can be saved)",
+            UserWarning,
+            stacklevel=3,
+        )
+    config = {
+        "algorithm": type(algorithm).__name__,
+        "hyperparameters": values,
+        "spec": policy.spec.to_json(),
+        "source": asdict(algorithm.source),
+        "num_timesteps": algorithm.num_timesteps,
+    }
+    training = None
+    if training_state and algorithm._training is not None:
+        tensors, state = algorithm._training.state_dict()
+        data = algorithm._training.sampler.trajectories
+        training = (tensors, {**state, "data": _fingerprint(data)})
+    checkpoint.write(without_zip(path), config, policy.model.state_dict(), training)
+
+
+def load(cls: type[A], path: str | PathLike[str], device: str) -> A:
+    """Read an algorithm from a folder; see `SequenceAlgorithm.load`."""
+    saved = checkpoint.open_checkpoint(without_zip(path))
+    config = saved.config
+    if set(config) != ENTRIES:
+        odd = sorted(set(config) ^ ENTRIES)
+        raise CheckpointError(f"{saved.folder}: config entries missing or unexpected: {odd}")
+    if config["algorithm"] != cls.__name__:
+        raise CheckpointError(
+            f"{saved.folder} holds a {config['algorithm']!r} policy, not a {cls.__name__}; use "
+            f"{config['algorithm']}.load(...) or decision_policies.load(...)"
+        )
+    algorithm = _construct(cls, saved.folder, config["hyperparameters"], device)
+    spec = SequenceSpec.from_json(config["spec"])
+    with torch.device("meta"):
+        expected = algorithm.build_model(spec).state_dict()
+    weights = saved.weights(expected)
+    with torch.random.fork_rng():
+        model = algorithm.build_model(spec)
+    model.load_state_dict(weights, strict=True)
+    model.to(algorithm.torch_device()).eval()
+    algorithm.policy = SequencePolicy(model, seed=algorithm.seed)
+    algorithm.source = _source(saved.folder, config["source"])
+    steps = config["num_timesteps"]
+    if type(steps) is not int or steps < 0:
+        raise CheckpointError(f"{saved.folder}: num_timesteps is {steps!r}, not a count")
+    algorithm.num_timesteps = steps
+    training = saved.training()
+    if training is not None:
+        _check_training(saved.folder, *training)
+        algorithm._saved_training = SavedTraining(*training)
+    return algorithm
+
+
+def without_zip(path: str | PathLike[str]) -> Path:
+    """Drop the suffix .zip, which Stable-Baselines3's callbacks add to what is a folder here."""
+    path = Path(path)
+    return path.with_suffix("") if path.suffix == ".zip" and not path.exists() else path
+
+
+def _construct(cls: type[A], folder: Path, values: object, device: str) -> A:
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{folder}: hyperparameters are no JSON object")
+    try:
+        hyperparameters.check_names(cls, values)
+        return cls(**{**values, "device": device})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def _source(folder: Path, data: object) -> Source:
+    if not isinstance(data, dict) or set(data) != set(asdict(Source())):
+        raise CheckpointError(f"{folder}: source entries missing or unexpected")
+    for name in ("dataset", "digest", "environment"):
+        if not isinstance(data[name], str) and (data[name] is not None or name == "digest"):
+            raise CheckpointError(f"{folder}: source.{name} is {data[name]!r}, not a string")
+    scores = data["reference_scores"]
+    if scores is None:
+        return Source(**data)
+    if not isinstance(scores, list) or [type(x) for x in scores] != [float, float]:
+        raise CheckpointError(f"{folder}: source.reference_scores are {scores!r}, not two numbers")
+    return Source(**{**data, "reference_scores": tuple(scores)})
+
+
+def _check_training(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    if "random" not in tensors or set(values) != {"sampler", "data"}:
+        raise CheckpointError(f"{folder}: the training state has missing or unexpected entries")
+
+
+def _fingerprint(data: Trajectories) -> list[Any]:
+    return [data.source.digest, data.n_steps, data.n_episodes]

@@ -1,0 +1,150 @@
+"""The bridge to Stable-Baselines3: its callbacks, progress bar and logger, used as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from decision_policies.policy import SequencePolicy
+
+Callback: TypeAlias = (
+    "BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None"
+)
+"""What `learn(callback=)` takes: the same as in Stable-Baselines3."""
+
+
+class Surface:
+    """What Stable-Baselines3's callbacks and logger expect of the object that they watch.
+
+    Attributes:
+        num_timesteps: Updates made so far.
+        policy: The policy, once there is one.
+    """
+
+    if TYPE_CHECKING:  # hints of types that are imported when they are used, if at all
+        num_timesteps: int
+        policy: SequencePolicy | None
+        _logger: Logger | None
+
+    _logger = None
+    _log_started = 0.0
+    _log_first = 0
+
+    def start_log(self, verbose: int, folder: str | None, name: str, reset: bool) -> None:
+        """Begin a log: to the terminal if verbose, to TensorBoard if there is a folder.
+
+        A logger that was set by `set_logger` is kept.
+        """
+        if self._logger is None:
+            from stable_baselines3.common.utils import configure_logger
+
+            self._logger = configure_logger(verbose, folder, name, reset)
+        self._log_started, self._log_first = time.monotonic(), self.num_timesteps
+
+    @property
+    def logger(self) -> Logger:
+        """Stable-Baselines3's logger of the present or last training."""
+        if self._logger is None:
+            raise RuntimeError("there is no logger before the first learn; set one by set_logger")
+        return self._logger
+
+    def set_logger(self, logger: Logger) -> None:
+        """Use a logger of your own, made by `stable_baselines3.common.logger.configure`."""
+        self._logger = logger
+
+    def get_env(self) -> VecEnv:
+        """Return a stand-in with one environment, which Stable-Baselines3's callbacks ask for."""
+        spec = self._trained().spec
+        return stub_env(spec.observation_space, spec.action_space)
+
+    def get_vec_normalize_env(self) -> None:
+        """Return None: observations are standardised inside the model."""
+        return
+
+    def dump_logs(self) -> None:
+        """Write a line of the training log."""
+        elapsed = max(time.monotonic() - self._log_started, 1e-9)
+        updates = self.num_timesteps - self._log_first
+        self.logger.record("time/fps", int(updates / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def record_update(self, losses: Mapping[str, Tensor], norm: Tensor, rate: float) -> None:
+        """Note the figures of one update; they are averaged until the next line of the log."""
+        for name, value in losses.items():
+            self.logger.record_mean(f"train/{name}", float(value.detach()))
+        self.logger.record_mean("train/grad_norm", float(norm))
+        self.logger.record("train/learning_rate", rate)
+        self.logger.record("train/n_updates", self.num_timesteps, exclude="tensorboard")
+
+    def _trained(self) -> SequencePolicy:
+        if self.policy is None:
+            name = type(self).__name__
+            raise RuntimeError(f"this {name} has no policy yet: call learn first, or {name}.load")
+        return self.policy
+
+
+def make_callback(callback: Callback, algorithm: Any, progress_bar: bool) -> BaseCallback:
+    """Turn what the user passed into one initialised callback.
+
+    Args:
+        callback: None, a callback, a list of them, or a function of (locals, globals).
+        algorithm: The algorithm that the callback will see as its `model`.
+        progress_bar: Add Stable-Baselines3's progress bar.
+
+    Raises:
+        ImportError: A progress bar is asked for, and tqdm or rich is not installed.
+    """
+    from stable_baselines3.common.callbacks import (
+        BaseCallback,
+        CallbackList,
+        ConvertCallback,
+        ProgressBarCallback,
+    )
+
+    if callback is None or isinstance(callback, list):
+        made: BaseCallback = CallbackList(callback or [])
+    elif isinstance(callback, BaseCallback):
+        made = callback
+    else:
+        made = ConvertCallback(callback)
+    if progress_bar:
+        try:
+            made = CallbackList([made, ProgressBarCallback()])
+        except ImportError as error:
+            raise ImportError(
+                "progress_bar=True needs tqdm and rich: pip install decision-policies[progress]"
+            ) from error
+    made.init_callback(algorithm)
+    return made
+
+
+def stub_env(observation_space: Any, action_space: Any) -> VecEnv:
+    """Make the vector environment that callbacks ask an algorithm for.
+
+    Offline algorithms have none, but callbacks read its number of environments; this one has one
+    environment in name, which cannot be stepped.
+    """
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    class NoEnv(DummyVecEnv):
+        """Stands where an on-line algorithm has its training environment."""
+
+        def __init__(self) -> None:
+            self.num_envs = 1
+            self.envs = []
+            self.observation_space = observation_space
+            self.action_space = action_space
+            self.render_mode = None
+            self.metadata: dict[str, Any] = {}
+
+    return NoEnv()

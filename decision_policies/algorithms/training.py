@@ -1,0 +1,128 @@
+"""Training state: optimiser, sampler, carried hidden state and random stream, saved and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decision_policies import tree
+from decision_policies.algorithms.optimisation import DivergenceGuard, make_optimizer
+from decision_policies.batch import Losses, Window
+from decision_policies.data.windows import Sampler
+from decision_policies.models.model import SequenceModel
+from decision_policies.tree import State
+
+
+class Training:
+    """What one update after another changes, apart from the weights.
+
+    Restoring it (and the weights) makes the next update the same, bit for bit on the CPU, as if
+    there had been no interruption.
+
+    Args:
+        model: The model that is trained.
+        sampler: Draws the batches.
+        weight_decay: Weight decay of AdamW.
+        seed: Seeds torch's random stream inside `learn` (dropout); None draws one.
+    """
+
+    def __init__(
+        self, model: SequenceModel, sampler: Sampler, weight_decay: float, seed: int | None
+    ) -> None:
+        self.model = model
+        self.sampler = sampler
+        self.optimizer = make_optimizer(model, weight_decay)
+        self.guard = DivergenceGuard(model)
+        self.carried: State | None = None
+        generator = torch.Generator()
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        self._random_state = generator.get_state()
+
+    @contextmanager
+    def random_stream(self) -> Iterator[None]:
+        """Use this training's own random stream, and give the user's back afterwards."""
+        with torch.random.fork_rng():
+            torch.set_rng_state(self._random_state)
+            try:
+                yield
+            finally:
+                self._random_state = torch.get_rng_state()
+
+    def losses(self, window: Window, carries_state: bool) -> Losses:
+        """Run the model over a batch.
+
+        Args:
+            window: The batch, on the model's device.
+            carries_state: Whether rows continue where the last batch left off (RNN-like training);
+                rows that start anew are cleared, and no gradient flows into earlier batches.
+        """
+        state = None
+        if carries_state and self.carried is not None:
+            state = tree.clear(self.carried, window.starts)
+        prediction, state = self.model(window, state)
+        if carries_state:
+            self.carried = tree.detach(state)
+        return self.model.loss(prediction, window)
+
+    def update(self, losses: Losses, learning_rate: float, max_norm: float, step: int) -> Tensor:
+        """Make one update of the weights.
+
+        Args:
+            losses: What `losses` returned.
+            learning_rate: Rate of this update.
+            max_norm: The gradient is scaled down to this norm.
+            step: Number of the update, for messages.
+
+        Returns:
+            The norm of the gradient before clipping.
+
+        Raises:
+            TrainingDivergedError: The loss or the gradient is not finite; no update is made, and
+                the weights are those of the last finite one.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+        values = {"loss": losses["loss"].detach(), "gradient norm": norm}
+        self.guard.check({**values, "learning rate": learning_rate}, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return norm
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Take everything down as named tensors and JSON-able values."""
+        tensors = {"random": self._random_state}
+        moments = self.optimizer.state_dict()["state"]
+        for index, entries in moments.items():
+            for name, value in entries.items():
+                tensors[f"optimizer.{index}.{name}"] = value
+        carried = [] if self.carried is None else tree.leaves(self.carried)
+        tensors.update({f"carried.{i}": leaf for i, leaf in enumerate(carried)})
+        return tensors, {"sampler": self.sampler.state_dict()}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Restore what `state_dict` took down."""
+        self._random_state = tensors["random"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                moments.setdefault(int(index), {})[key] = tensor.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        carried = [
+            tensors[f"carried.{i}"] for i in range(len(tensors)) if f"carried.{i}" in tensors
+        ]
+        if carried:
+            device = next(self.model.parameters()).device
+            like = self.model.initial_state(self.sampler.batch_size)
+            self.carried = tree.unflatten(like, [leaf.to(device) for leaf in carried])
+        self.sampler.load_state_dict(values["sampler"])

@@ -1,0 +1,132 @@
+"""Replace a whole folder at once: after a crash at any moment, the old or the new one is there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+_writing: set[str] = set()
+"""Tokens of the writers at work in this process, so that threads spare each other's folders."""
+
+
+def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a new folder beside the target, then put it in the target's place.
+
+    Args:
+        target: The folder to write; one that is already there is replaced.
+        files: Contents by relative path.
+
+    Raises:
+        OSError: The target is untouched then; for a full disk the message says how much was needed
+            and how much was free.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    clean(target)
+    token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = target.parent / f".{target.name}.new-{token}"
+    _writing.add(token)
+    try:
+        for name, content in files.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for folder in {(temporary / name).parent for name in files}:
+            _sync(folder)
+        _swap(temporary, target, target.parent / f".{target.name}.old-{token}")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            needed = sum(map(len, files.values()))
+            free = shutil.disk_usage(target.parent).free
+            raise OSError(
+                error.errno,
+                f"no room to save {target}: {needed} bytes needed, {free} free on the disk "
+                "(or a file size limit); what was saved there before is untouched",
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _writing.discard(token)
+
+
+def recover(target: Path) -> None:
+    """Undo an exchange that a crash cut in two: the old folder goes back to its place.
+
+    A writer that is alive may be between its two renames just now, and is given a moment.
+    """
+    for old in [] if target.exists() else _strays(target, "old"):
+        patience = time.monotonic() + 1.0
+        while _alive(old.name) and old.exists() and time.monotonic() < patience:
+            time.sleep(0.001)
+        if not target.exists() and old.exists():
+            old.rename(target)
+        return
+
+
+def clean(target: Path) -> None:
+    """Remove what crashed writers left beside the target."""
+    recover(target)
+    for stray in _strays(target, "new") + _strays(target, "old"):
+        if not _alive(stray.name):
+            shutil.rmtree(stray, ignore_errors=True)
+
+
+def _strays(target: Path, kind: str) -> list[Path]:
+    """List temporary folders of a target, by exact name: a glob would read "[1]" as a class."""
+    name = re.compile(re.escape(f".{target.name}.{kind}-") + r"\d+-[0-9a-f]{8}")
+    try:
+        return sorted(path for path in target.parent.iterdir() if name.fullmatch(path.name))
+    except OSError:
+        return []
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Put the new folder in the target's place; a replaced one ends up under the new one's name."""
+    replaces = target.exists()
+    if replaces:
+        target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        if replaces:
+            old.rename(target)
+        raise
+    _sync(target.parent)  # before the old folder goes, since a power cut may reorder the two
+    if replaces:
+        old.rename(new)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network disks refuse folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _alive(name: str) -> bool:
+    """Whether the process that made a temporary folder may still be writing it."""
+    pid, token = name.rsplit("-", 2)[1:]
+    if int(pid) == os.getpid():
+        return f"{pid}-{token}" in _writing
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,75 @@
+"""The tensors that travel between data, model and policy: Window, Step, Prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """A batch of consecutive steps, right-padded, in the units of the environment.
+
+    Rows shorter than T are padded on the right; causal models never look to the right, so what
+    stands in the padding has no influence on the real steps, and the loss leaves it out.
+
+    Attributes:
+        observations: (B, T, *observation), float32 or, for images, uint8.
+        actions: (B, T, *action), float32 for Box, int64 for Discrete.
+        rewards: (B, T), float32.
+        returns_to_go: (B, T), float32, the sum of this and all later rewards of the episode.
+        timesteps: (B, T), int64, steps since the episode's start.
+        mask: (B, T), bool, True where the step is real; the real steps are a prefix of each row.
+        starts: (B,), bool, True where the row begins anew, so that a carried state is cleared.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    returns_to_go: Tensor
+    timesteps: Tensor
+    mask: Tensor
+    starts: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Batch size B and number of steps T."""
+        return self.mask.shape[0], self.mask.shape[1]
+
+    def to(self, device: torch.device | str) -> Window:
+        """Move all tensors to a device."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known of one step before its action, in the units of the environment.
+
+    Attributes:
+        observations: (B, *observation).
+        returns_to_go: (B,), float32.
+        timesteps: (B,), int64.
+    """
+
+    observations: Tensor
+    returns_to_go: Tensor
+    timesteps: Tensor
+
+
+class Prediction(NamedTuple):
+    """What a model says of the actions.
+
+    Attributes:
+        action: Parameters of the action as the head defines them, (B, T, P) for a window or (B, P)
+            for a step: the action itself in [-1, 1] for a bounded Box, logits for Discrete.
+    """
+
+    action: Tensor
+
+
+Losses: TypeAlias = dict[str, Tensor]
+"""Scalars by name; `"loss"` is the one that is minimised, the others are logged."""

@@ -1,0 +1,208 @@
+"""How a policy remembers the episode: re-encode a window, carry a state, or stagger two states.
+
+Each context turns "the action that was executed, and the next step" into a prediction, for n rows
+that may start their episodes at different times. They differ in what the model has seen:
+
+- `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
+- `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
+- `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
+  and never more steps than training saw.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from decision_policies import tree
+from decision_policies.batch import Prediction, Step, Window
+from decision_policies.models.model import SequenceModel
+from decision_policies.spec import Inference
+
+
+class Executed(NamedTuple):
+    """What was done in the last step.
+
+    Attributes:
+        action: (n, *action), in the environment's units.
+        reward: (n,), float32.
+    """
+
+    action: Tensor
+    reward: Tensor
+
+
+class Context(ABC):
+    """Memory of n rows over the steps of their episodes."""
+
+    @abstractmethod
+    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+        """Take in the last step's action, forget what must be forgotten, and predict.
+
+        Args:
+            executed: What was done in the last step; None before the first.
+            clear: Rows (n,), bool, whose memory ends before this step; None for no row.
+            step: What is known of the present step.
+
+        Returns:
+            The prediction for the present step, (n, P).
+        """
+
+
+class RecurrentContext(Context):
+    """A state carried from the start of the episode.
+
+    Args:
+        model: The model.
+        rows: Number n of rows.
+    """
+
+    def __init__(self, model: SequenceModel, rows: int) -> None:
+        self.model = model
+        self.state = model.initial_state(rows)
+        self.last: Step | None = None
+
+    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+        """Advance the state by one step; see `Context.advance`."""
+        if executed is None or self.last is None:
+            prediction, self.state = self.model.act(step, self.state)
+        elif clear is None:
+            prediction, self.state = self.model.commit_and_act(
+                *executed, self.last, step, self.state
+            )
+        else:
+            state = tree.clear(self.model.commit(*executed, self.last, self.state), clear)
+            prediction, self.state = self.model.act(step, state)
+        self.last = step
+        return prediction
+
+
+class StaggeredContext(Context):
+    """Two recurrent states, restarted in turn every K // 2 steps; the older one acts.
+
+    The two states of a row are rows i and n + i of one batch of 2 n. In a row's step t the states
+    restart when t is a multiple of K // 2: the second at odd multiples, the first at even ones.
+
+    Args:
+        model: The model.
+        rows: Number n of rows.
+        length: The context length K, in steps.
+    """
+
+    def __init__(self, model: SequenceModel, rows: int, length: int) -> None:
+        self.rows = rows
+        self.half = length // 2
+        self.inner = RecurrentContext(model, 2 * rows)
+        self.clock = torch.full((rows,), -1, device=next(model.parameters()).device)
+
+    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+        """Advance both states by one step; see `Context.advance`."""
+        self.clock = self.clock + 1
+        if clear is not None:
+            self.clock = self.clock.masked_fill(clear, 0)
+        turn = self.clock // self.half
+        due = (self.clock % self.half == 0) & (turn > 0)
+        odd = turn % 2 == 1
+        restart = torch.cat((due & ~odd, due & odd))
+        if clear is not None:
+            restart = restart | clear.repeat(2)
+        if executed is not None:
+            executed = Executed(_twice(executed.action), _twice(executed.reward))
+        twice = Step(*map(_twice, (step.observations, step.returns_to_go, step.timesteps)))
+        both = self.inner.advance(executed, restart if bool(restart.any()) else None, twice)
+        first = odd | (turn == 0)
+        index = torch.arange(self.rows, device=first.device) + self.rows * (~first)
+        return Prediction(both.action[index])
+
+
+class WindowContext(Context):
+    """The last K steps, re-encoded at each step; rows may hold different numbers of steps.
+
+    Args:
+        model: The model.
+        rows: Number n of rows.
+        length: The context length K, in steps.
+    """
+
+    def __init__(self, model: SequenceModel, rows: int, length: int) -> None:
+        self.model = model
+        self.length = length
+        self.count = torch.zeros(rows, dtype=torch.long, device=next(model.parameters()).device)
+        self.history: tuple[Tensor, ...] | None = None
+
+    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+        """Append the step and re-encode the window; see `Context.advance`."""
+        rows = torch.arange(len(self.count), device=self.count.device)
+        if executed is not None and self.history is not None:
+            for memory, value in zip(self.history[:2], executed, strict=True):
+                memory[rows, self.count - 1] = value
+        if clear is not None:
+            self.count = self.count.masked_fill(clear, 0)
+        self._make_room(step)
+        assert self.history is not None
+        known = (step.observations, step.returns_to_go, step.timesteps)
+        for memory, value in zip(self.history[2:], known, strict=True):
+            memory[rows, self.count] = value
+        self.count = self.count + 1
+        prediction, _ = self.model(self._window(int(self.count.max())))
+        return Prediction(prediction.action[rows, self.count - 1])
+
+    def _make_room(self, step: Step) -> None:
+        """Drop the oldest step of each row that already holds K."""
+        if self.history is None:
+            n, k = len(self.count), self.length
+            space = self.model.spec.action_space
+            kind = torch.float32 if isinstance(space, spaces.Box) else torch.int64
+            # An action that is not known yet stands as any valid one; causality hides it.
+            unknown = int(space.start) if isinstance(space, spaces.Discrete) else 0
+            self.history = (
+                step.returns_to_go.new_full((n, k, *(space.shape or ())), unknown, dtype=kind),
+                step.returns_to_go.new_zeros(n, k),
+                step.observations.new_zeros(n, k, *step.observations.shape[1:]),
+                step.returns_to_go.new_zeros(n, k),
+                step.timesteps.new_zeros(n, k),
+            )
+        full = self.count == self.length
+        if bool(full.any()):
+            for memory in self.history:
+                memory[full, :-1] = memory[full, 1:]
+            self.count = self.count - full.long()
+
+    def _window(self, length: int) -> Window:
+        """Cut the first `length` steps out of the memory, as a right-padded window."""
+        assert self.history is not None
+        actions, rewards, observations, returns_to_go, timesteps = (
+            memory[:, :length] for memory in self.history
+        )
+        steps = torch.arange(length, device=self.count.device)
+        return Window(
+            observations=observations,
+            actions=actions,
+            rewards=rewards,
+            returns_to_go=returns_to_go,
+            timesteps=timesteps,
+            mask=steps < self.count[:, None],
+            starts=torch.zeros_like(self.count, dtype=torch.bool),
+        )
+
+
+def make_context(model: SequenceModel, rows: int, inference: Inference) -> Context:
+    """Make the context of an inference mode.
+
+    Args:
+        model: The model; its spec gives the context length.
+        rows: Number n of rows.
+        inference: The mode.
+    """
+    if inference == "recurrent":
+        return RecurrentContext(model, rows)
+    kind = StaggeredContext if inference == "staggered" else WindowContext
+    return kind(model, rows, model.spec.context_length)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return torch.cat((x, x))

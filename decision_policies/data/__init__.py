@@ -1,0 +1,6 @@
+"""Logged data: trajectories as flat arrays, and samplers that cut training windows out of them."""
+
+from decision_policies.data.trajectories import Trajectories
+from decision_policies.data.windows import SegmentSampler, WindowSampler
+
+__all__ = ["SegmentSampler", "Trajectories", "WindowSampler"]

@@ -1,0 +1,191 @@
+"""EpisodeReader: one logged episode in, checked and packed rows out, or the place of the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from decision_policies.errors import DatasetError, UnsupportedSpaceError
+from decision_policies.models.encoders import is_image
+from decision_policies.spaces import check_supported
+
+EXACT = 1 << 24
+"""Up to here, float32 holds every whole number."""
+
+
+def returns_to_go(rewards: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum each reward of one episode and all later ones: one reverse cumulative sum in float64.
+
+    Args:
+        rewards: (T,).
+
+    Returns:
+        (T,); entry t is r_t + r_{t+1} + ... + r_{T-1}.
+    """
+    return np.cumsum(rewards[::-1], dtype=np.float64)[::-1]
+
+
+class EpisodeReader:
+    """Checks and packs episodes of given spaces.
+
+    Args:
+        observation_space: A Box or Discrete space.
+        action_space: A Box or Discrete space.
+
+    Raises:
+        UnsupportedSpaceError: A space is neither Box nor Discrete, or has values beyond 2^24.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    ) -> None:
+        check_supported(observation_space, "observation")
+        check_supported(action_space, "action")
+        for space in (observation_space, action_space):
+            if isinstance(space, spaces.Discrete) and _largest(space) > EXACT:
+                raise UnsupportedSpaceError(
+                    f"{space} has values beyond {EXACT}, which float32 rows cannot tell apart"
+                )
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.images = is_image(observation_space)
+
+    def read(
+        self, index: int, episode: Mapping[str, Any] | object
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+        """Pack one episode of T steps.
+
+        Args:
+            index: Its number, for messages.
+            episode: Holds `observations` (T + 1 or T), `actions` (T) and `rewards` (T).
+
+        Returns:
+            Rows (T, C) float32, and images (T, *observation) uint8 where observations are images.
+
+        Raises:
+            DatasetError: Names the first bad (episode, step, field).
+        """
+        rewards = _column(index, "rewards", _entry(index, episode, "rewards"))
+        length = len(rewards)
+        if not length:
+            raise DatasetError(f"episode {index} is empty; leave it out")
+        actions = self._values(index, "actions", _entry(index, episode, "actions"))
+        observations = self._values(index, "observations", _entry(index, episode, "observations"))
+        if len(actions) != length or len(observations) not in (length, length + 1):
+            raise DatasetError(
+                f"episode {index} is ragged: {len(observations)} observations, {len(actions)} "
+                f"actions, {length} rewards; T actions need T rewards and T + 1 observations "
+                "(or T, without the final one)"
+            )
+        observations = observations[:length]
+        tail = np.stack((rewards, returns_to_go(rewards), np.arange(length)), 1)
+        parts = [actions.reshape(length, -1), tail]
+        if not self.images:
+            parts.insert(0, observations.reshape(length, -1))
+        with np.errstate(over="ignore"):  # what overflows is named below
+            rows = np.concatenate(parts, 1, dtype=np.float32, casting="unsafe")
+        _check_packed(index, rows)
+        return rows, observations.astype(np.uint8) if self.images else None
+
+    def _values(self, index: int, name: str, value: object) -> NDArray[Any]:
+        """Check the values of one field against its space."""
+        space = self.action_space if name == "actions" else self.observation_space
+        array = _array(index, name, value)
+        shape = space.shape or ()
+        if array.shape[1:] != shape:
+            raise DatasetError(
+                f"episode {index}: {name} have shape {array.shape[1:]} a step, but the space "
+                f"{space} needs {shape}"
+            )
+        _check_finite(index, name, array)
+        if name == "observations" and self.images:
+            _check_pixels(index, array)
+        if isinstance(space, spaces.Discrete):
+            if array.dtype.kind == "f":
+                raise DatasetError(
+                    f"episode {index}: {name} are {array.dtype}, but the space {space} needs "
+                    "integers; convert them, or give a Box space"
+                )
+            low, high = int(space.start), int(space.start) + int(space.n) - 1
+            bad = np.flatnonzero((array < low) | (array > high))
+            if len(bad):
+                raise DatasetError(
+                    f"episode {index}, step {bad[0]}: {name} hold {array[bad[0]]}, outside "
+                    f"{low} to {high} ({len(bad)} such steps in this episode)"
+                )
+        return array
+
+
+def _entry(index: int, episode: Mapping[str, Any] | object, name: str) -> object:
+    if isinstance(episode, Mapping):
+        if name not in episode:
+            raise DatasetError(
+                f"episode {index} has no {name!r}; it has {sorted(map(str, episode))}"
+            )
+        return episode[name]
+    if not hasattr(episode, name):
+        raise DatasetError(f"episode {index}, a {type(episode).__name__}, has no {name!r}")
+    return getattr(episode, name)
+
+
+def _array(index: int, name: str, value: object) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DatasetError(f"episode {index}: {name} are no regular array: {error}") from error
+    if array.dtype.kind not in "fiub" or array.ndim == 0:
+        raise DatasetError(
+            f"episode {index}: {name} must be an array of numbers, a step a row; got "
+            f"{type(value).__name__} of dtype {array.dtype}"
+        )
+    return array
+
+
+def _column(index: int, name: str, value: object) -> NDArray[Any]:
+    array = _array(index, name, value)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DatasetError(f"episode {index}: {name} must be one number a step, got {array.shape}")
+    _check_finite(index, name, array)
+    return array
+
+
+def _check_finite(index: int, name: str, array: NDArray[Any]) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        places = np.argwhere(~np.isfinite(array))
+        first = tuple(int(i) for i in places[0])
+        raise DatasetError(
+            f"episode {index}, step {first[0]}: {name} hold {array[first]} "
+            f"({len(places)} such values in this episode); remove or repair them"
+        )
+
+
+def _check_packed(index: int, rows: NDArray[np.float32]) -> None:
+    """Refuse finite float64 values, or sums of them, that float32 cannot hold."""
+    bad = np.flatnonzero(~np.isfinite(rows).all(1))
+    if len(bad):
+        raise DatasetError(
+            f"episode {index}, step {bad[0]}: a value or the return-to-go is beyond float32's "
+            f"largest, {np.finfo(np.float32).max:.3g}; rescale the data"
+        )
+
+
+def _check_pixels(index: int, array: NDArray[Any]) -> None:
+    """Refuse frames that a cast to uint8 would change, such as floats from 0 to 1."""
+    if array.dtype == np.uint8:
+        return
+    bad = np.argwhere((array < 0) | (array > 255) | (array != np.floor(array)))
+    if len(bad):
+        raise DatasetError(
+            f"episode {index}, step {bad[0][0]}: observations hold {array[tuple(bad[0])]}, which "
+            "is no pixel; images are whole numbers from 0 to 255"
+        )
+
+
+def _largest(space: spaces.Discrete) -> int:
+    return max(abs(int(space.start)), abs(int(space.start) + int(space.n) - 1))

@@ -1,0 +1,120 @@
+"""Read Minari datasets: by id, by folder, or loaded; packed once and kept as a memory map."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from decision_policies.data import cache as disk
+from decision_policies.data.trajectories import Source, Trajectories
+from decision_policies.errors import DatasetError
+
+if TYPE_CHECKING:
+    from minari import EpisodeData, MinariDataset
+
+ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+")
+
+
+def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) -> Trajectories:
+    """Read a Minari dataset; see `Trajectories.from_minari`."""
+    loaded = _load(dataset)
+    source = _source(loaded)
+    folder = disk.folder(source.dataset or "dataset", source.digest) if cache else None
+    spaces = (loaded.observation_space, loaded.action_space)
+    if folder is not None:
+        kept = disk.read(folder, *spaces, source)
+        if kept is not None:
+            return kept
+    packed = Trajectories.from_episodes(_episodes(loaded), *spaces, source=source)
+    if folder is not None and disk.write(folder, packed):
+        return disk.read(folder, *spaces, source) or packed
+    return packed
+
+
+def _load(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
+    import minari
+
+    if isinstance(dataset, minari.MinariDataset):
+        return dataset
+    if isinstance(dataset, PathLike):
+        folder = Path(dataset)
+        data = folder if folder.name == "data" else folder / "data"
+        if not (data / "metadata.json").is_file():
+            raise DatasetError(
+                f"no Minari dataset in {folder}: {data / 'metadata.json'} is missing; "
+                "pass an id as a string to load it from Minari's own folder"
+            )
+        return minari.MinariDataset(data)
+    if not isinstance(dataset, str):
+        raise DatasetError(
+            f"expected a Minari id, a path object or a MinariDataset, got {type(dataset).__name__}"
+        )
+    local = sorted(minari.list_local_datasets())
+    if not ID.fullmatch(dataset):
+        raise DatasetError(
+            f"{dataset!r} is no Minari id: ids end in a version, as in 'mujoco/hopper/medium-v0'"
+            + _close(dataset, local)
+        )
+    try:
+        return minari.load_dataset(dataset, download=dataset not in local)
+    except Exception as error:  # Minari and its remotes raise anything from ValueError to OSError
+        reason = f"({type(error).__name__}: {error})"
+        if dataset in local:
+            raise DatasetError(f"the dataset {dataset!r} cannot be opened {reason}") from error
+        raise DatasetError(
+            f"Minari has no dataset {dataset!r} here, and it could not be downloaded {reason}"
+            + _close(dataset, local)
+        ) from error
+
+
+def _episodes(dataset: MinariDataset) -> Iterator[EpisodeData]:
+    try:
+        yield from dataset.iterate_episodes()
+    except Exception as error:  # HDF5 and Arrow each have their own
+        raise DatasetError(
+            f"the dataset {dataset.id!r} cannot be read ({type(error).__name__}: {error}); "
+            "download or write it again"
+        ) from error
+
+
+def _close(name: str, local: list[str]) -> str:
+    close = difflib.get_close_matches(name, local, n=3, cutoff=0.4)
+    close = close or [x for x in local if name.split("/")[0] in x][:3]
+    if close:
+        return f"; did you mean {', '.join(map(repr, close))}?"
+    return f"; {len(local)} datasets are here" + (f": {', '.join(local[:5])}" if local else "")
+
+
+def _source(dataset: MinariDataset) -> Source:
+    metadata: dict[str, Any] = dict(dataset.storage.metadata)
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    scores = None if low is None or high is None else (float(low), float(high))
+    if scores is not None and not np.isfinite(scores).all():
+        scores = None  # they stand for "unknown"; a checkpoint's JSON has no word for NaN
+    return Source(
+        dataset=dataset.id,
+        digest=_digest(dataset),
+        environment=None if dataset.env_spec is None else dataset.env_spec.id,
+        reference_scores=scores,
+    )
+
+
+def _digest(dataset: MinariDataset) -> str:
+    """Hash names and contents of the dataset's files, and which of its episodes are selected."""
+    digest = hashlib.sha256()
+    root = Path(dataset.storage.data_path)
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(root)).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    indices = np.asarray(dataset.episode_indices).tolist()
+    digest.update(json.dumps(indices).encode())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""Samplers: training windows out of trajectories, each batch one gather, right-padded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decision_policies.batch import Window
+from decision_policies.data.trajectories import Trajectories
+
+
+class Sampler(ABC):
+    """Draws windows from trajectories with a generator of its own.
+
+    Args:
+        trajectories: The data.
+        length: Number K of steps in a window.
+        batch_size: Number B of windows in a batch.
+        seed: Seeds the generator; the user's global ones are not touched.
+    """
+
+    def __init__(
+        self, trajectories: Trajectories, length: int, batch_size: int, seed: int | None = None
+    ) -> None:
+        self.trajectories = trajectories
+        self.length = length
+        self.batch_size = batch_size
+        self.rng = np.random.default_rng(seed)
+        self._rows = torch.from_numpy(trajectories.rows)
+        self._images = None
+        if trajectories.images is not None:
+            self._images = torch.from_numpy(trajectories.images)
+        self._first = np.repeat(trajectories.offsets[:-1], trajectories.lengths)
+        self._last = np.repeat(trajectories.offsets[1:] - 1, trajectories.lengths)
+        self._steps = np.arange(length)
+
+    @abstractmethod
+    def sample(self) -> Window:
+        """Draw the next batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the random stream, in JSON-able values."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a position; the batches that follow are the same again."""
+        self.rng.bit_generator.state = state["rng"]
+
+    def _window(self, first: NDArray[np.int64], starts: NDArray[np.bool_]) -> Window:
+        """Gather the windows that begin at the given rows.
+
+        A window that reaches beyond its episode repeats the last step, under a mask of False.
+        """
+        index = first[:, None] + self._steps
+        last = self._last[first][:, None]
+        mask = torch.from_numpy(index <= last)
+        flat = torch.from_numpy(np.minimum(index, last).reshape(-1))
+        rows = self._rows.index_select(0, flat).view(*index.shape, -1)
+        data, columns = self.trajectories, self.trajectories.columns
+        if self._images is not None:
+            shape = data.observation_space.shape or ()
+            observations = self._images.index_select(0, flat).view(*index.shape, *shape)
+        else:
+            observations = _shaped(rows[..., columns.observations], data.observation_space)
+        return Window(
+            observations=observations,
+            actions=_shaped(rows[..., columns.actions], data.action_space),
+            rewards=rows[..., -3],
+            returns_to_go=rows[..., -2],
+            timesteps=rows[..., -1].long(),
+            mask=mask,
+            starts=torch.from_numpy(starts),
+        )
+
+
+class WindowSampler(Sampler):
+    """Independent windows: the K steps up to a uniformly drawn one, or the first K of its episode.
+
+    Episodes are thus drawn in proportion to their length, as the papers do, and only episodes
+    shorter than K need padding. Each window begins with no memory (`starts` is True).
+
+    References:
+        Chen et al., "Decision Transformer", arXiv 2106.01345, algorithm 1.
+
+    Deviations:
+        The papers draw the window's first step. Then the first step of an episode comes up in one
+        window and a later one in K, and a policy meets the start of every episode.
+    """
+
+    def sample(self) -> Window:
+        """Draw the next batch of B windows."""
+        last = self.rng.integers(self.trajectories.n_steps, size=self.batch_size)
+        first = np.maximum(last - self.length + 1, self._first[last])
+        return self._window(first, np.ones(self.batch_size, bool))
+
+
+class SegmentSampler(Sampler):
+    """Consecutive segments of B trajectories, for truncated back-propagation through time.
+
+    Row i of one batch continues row i of the batch before; where its trajectory has ended, the row
+    begins another, uniformly drawn one from its first step, and `starts` is True.
+
+    References:
+        Dai et al. (DeMa), arXiv 2405.12094: the RNN-like variant, whose hidden state is carried
+        along the trajectory.
+    """
+
+    def __init__(
+        self, trajectories: Trajectories, length: int, batch_size: int, seed: int | None = None
+    ) -> None:
+        super().__init__(trajectories, length, batch_size, seed)
+        self._position = np.full(batch_size, -1, np.int64)
+
+    def sample(self) -> Window:
+        """Take the next segment of every row."""
+        starts = self._position < 0
+        episodes = self.rng.integers(self.trajectories.n_episodes, size=int(starts.sum()))
+        first = self._position.copy()
+        first[starts] = self.trajectories.offsets[episodes]
+        after = first + self.length
+        self._position = np.where(after > self._last[first], -1, after)
+        return self._window(first, starts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the random stream and in each row's trajectory."""
+        return {**super().state_dict(), "position": self._position.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a position; see `Sampler.load_state_dict`."""
+        super().load_state_dict(state)
+        self._position = np.array(state["position"], np.int64)
+
+
+def _shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:
+    """Give flat columns (B, K, C) the shape and dtype of their space."""
+    if isinstance(space, spaces.Discrete):
+        return values[..., 0].long()
+    shape = space.shape or ()
+    return values if len(shape) == 1 else values.reshape(*values.shape[:-1], *shape)

@@ -1,0 +1,212 @@
+"""Checks at the policy's door: what users pass in becomes arrays, or one clear error."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The model works in float32; beyond this, a finite float64 would become infinite."""
+
+
+def observation(value: object, space: spaces.Space[Any]) -> tuple[Tensor, bool]:
+    """Copy an observation, or a batch of them, into a tensor with a leading axis n.
+
+    Args:
+        value: What the user passed.
+        space: A Box or Discrete observation space.
+
+    Returns:
+        The batch (n, *observation), float32, uint8 for images, int64 for Discrete; and whether
+        the observation came without a leading axis.
+
+    Raises:
+        TypeError: The value is no array of numbers.
+        ValueError: Its shape or values do not fit the space.
+    """
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
+        raise TypeError(
+            "predict was given the pair (observation, info) that env.reset() returns; "
+            "unpack it first: observation, info = env.reset()"
+        )
+    array = _numbers(value, f"the observation, of the space {space},")
+    shape = space.shape or ()
+    single = array.shape == shape
+    if not single and (array.ndim == 0 or array.shape[1:] != shape):
+        raise ValueError(
+            f"unexpected observation shape {array.shape}: the space {space} needs {shape}, "
+            f"or (n, {', '.join(map(str, shape))}) for n environments"
+        )
+    if not single and not len(array):
+        raise ValueError("got a batch of 0 observations; pass at least one")
+    batch = array[None] if single else array
+    if isinstance(space, spaces.Discrete):
+        return _indices(batch, space, "observation"), single
+    if space.dtype == np.uint8:
+        _check_whole(batch, 0, 255, "observation")
+        return torch.from_numpy(batch.astype(np.uint8)), single
+    return torch.from_numpy(_float32(batch, "observation")), single
+
+
+def rewards(value: ArrayLike, rows: int) -> NDArray[np.float64]:
+    """Check rewards: finite, a number for all rows or one for each.
+
+    Raises:
+        TypeError: They are no numbers.
+        ValueError: A reward is not finite, or their number is not `rows`.
+    """
+    array = _numbers(value, "the reward").astype(np.float64)
+    if rows == 1 and array.size == 1:
+        array = array.reshape(1)
+    if array.shape not in ((), (rows,)):
+        raise ValueError(
+            f"got rewards of shape {array.shape} for {rows} environments; "
+            f"give one number, or one for each environment, ({rows},)"
+        )
+    bad = np.flatnonzero(~(np.abs(array.reshape(-1)) <= LARGEST))
+    if len(bad):
+        raise ValueError(
+            f"the reward of environment {bad[0]} is {array.reshape(-1)[bad[0]]}; rewards must be "
+            "finite in float32"
+        )
+    return np.broadcast_to(array, (rows,))
+
+
+def flags(value: ArrayLike, rows: int) -> NDArray[np.bool_]:
+    """Check row flags: one bool for all rows or one for each.
+
+    Raises:
+        TypeError: They are no bools; the numbers 0 and 1 pass for them.
+        ValueError: Their number is not `rows`, or a number is neither 0 nor 1.
+    """
+    array = _numbers(value, "episode_start, terminated or truncated")
+    if array.shape not in ((), (rows,)):
+        raise ValueError(
+            f"got flags of shape {array.shape} (episode_start, terminated, truncated) for "
+            f"{rows} environments; give one bool, or one for each environment, ({rows},)"
+        )
+    if array.dtype.kind != "b" and not ((array == 0) | (array == 1)).all():
+        raise ValueError(
+            f"episode_start, terminated and truncated must be False or True, got {array}"
+        )
+    return np.broadcast_to(array.astype(bool), (rows,))
+
+
+def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bool) -> NDArray[Any]:
+    """Check executed actions and give them the shape (n, *action).
+
+    A single row may come without its leading axis, whatever way its observation came: tools that
+    batch one environment (Stable-Baselines3's DummyVecEnv) step it with the bare action.
+
+    Raises:
+        TypeError: They are no numbers.
+        ValueError: Wrong shape, not finite, or out of a Discrete space's range.
+    """
+    array = _numbers(value, "the executed action")
+    shape = space.shape or ()
+    if (single or rows == 1) and array.shape == shape:
+        array = array[None]
+    if array.shape != (rows, *shape):
+        raise ValueError(
+            f"got executed actions of shape {array.shape}; expected {(rows, *shape)} for "
+            f"{rows} environments"
+        )
+    if isinstance(space, spaces.Discrete):
+        return _indices(array, space, "action").numpy()
+    return _float32(array, "action")
+
+
+def target_return(value: ArrayLike) -> NDArray[np.float64]:
+    """Check the return to ask for: a finite number, or one for each environment.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not finite, has more than one axis, or is empty.
+    """
+    array = _numbers(value, "target_return").astype(np.float64)
+    if array.ndim > 1 or not array.size or not (np.abs(array) <= LARGEST).all():
+        raise ValueError(
+            "target_return must be a finite number, or one for each environment; got "
+            f"{array.tolist()}"
+        )
+    return array
+
+
+def action_tensor(array: NDArray[Any]) -> Tensor:
+    """Copy actions (n, *action) into a tensor: float32 for Box, int64 for Discrete."""
+    kind = torch.float32 if array.dtype.kind == "f" else torch.int64
+    return torch.tensor(array, dtype=kind)
+
+
+def check_same_space(found: spaces.Space[Any], expected: spaces.Space[Any], role: str) -> None:
+    """Compare kind and size of two spaces; dtype and bounds may differ (float64 against float32).
+
+    Raises:
+        ValueError: They differ in kind, shape or number of values.
+    """
+    same = type(found) is type(expected) and found.shape == expected.shape
+    if isinstance(found, spaces.Discrete) and isinstance(expected, spaces.Discrete):
+        same = (found.n, found.start) == (expected.n, expected.start)
+    if not same:
+        raise ValueError(f"the {role} space is {found}, but the policy was made for {expected}")
+
+
+def _numbers(value: object, role: str) -> NDArray[Any]:
+    """Turn what holds numbers into an array, which may still share the user's memory."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{role} is no regular array: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{role} must hold numbers, got {reprlib.repr(value)} "
+            f"({type(value).__name__} of dtype {array.dtype})"
+        )
+    return array
+
+
+def _indices(array: NDArray[Any], space: spaces.Discrete, role: str) -> Tensor:
+    _check_whole(array, int(space.start), int(space.start) + int(space.n) - 1, role)
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _check_whole(batch: NDArray[Any], low: int, high: int, role: str) -> None:
+    good = (batch >= low) & (batch <= high)
+    if batch.dtype.kind == "f":
+        good &= batch == np.floor(batch)
+    if not good.all():
+        place = _first(~good)
+        raise ValueError(
+            f"the {role} of environment {place[0]} {_holds(batch, place)}; it must be a whole "
+            f"number from {low} to {high} (nothing has changed, so you can try again)"
+        )
+
+
+def _float32(batch: NDArray[Any], role: str) -> NDArray[np.float32]:
+    """Copy as float32, the precision of the model; what overflows there is not finite."""
+    with np.errstate(over="ignore"):
+        copied = batch.astype(np.float32)
+    if not np.isfinite(copied).all():
+        place = _first(~np.isfinite(copied))
+        raise ValueError(
+            f"the {role} of environment {place[0]} {_holds(batch, place)}; {role}s must be finite "
+            "in float32 (nothing has changed, so you can try again)"
+        )
+    return copied
+
+
+def _first(bad: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _holds(batch: NDArray[Any], place: tuple[int, ...]) -> str:
+    index = place[1] if len(place) == 2 else place[1:]
+    return f"is {batch[place]}" if len(place) == 1 else f"holds {batch[place]} at index {index}"

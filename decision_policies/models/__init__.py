@@ -1,0 +1,15 @@
+"""Models: tokens of reinforcement learning in, parameters of the action out."""
+
+from decision_policies.models.embedding import StepEmbedding
+from decision_policies.models.heads import ContinuousHead, DiscreteHead, Head, make_head
+from decision_policies.models.model import SequenceModel, TokenModel
+
+__all__ = [
+    "ContinuousHead",
+    "DiscreteHead",
+    "Head",
+    "SequenceModel",
+    "StepEmbedding",
+    "TokenModel",
+    "make_head",
+]

@@ -1,0 +1,187 @@
+"""SequenceModel, the contract between networks and the rest, and TokenModel, the common case."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from decision_policies.batch import Losses, Prediction, Step, Window
+from decision_policies.models.embedding import StepEmbedding
+from decision_policies.models.encoders import VectorEncoder
+from decision_policies.models.heads import Head
+from decision_policies.nets.mixer import Mixer
+from decision_policies.spec import SequenceSpec
+from decision_policies.tree import State
+
+
+class SequenceModel(nn.Module):
+    """A pure function of windows, or of steps and a state; it holds weights and nothing else.
+
+    A step is two calls: `act` with what is known before the action, and, once the action has been
+    executed, `commit`. Feeding a window's steps through them gives the predictions that `forward`
+    gives for the whole window at once.
+
+    Attributes:
+        spec: What the model sees of a step.
+    """
+
+    spec: SequenceSpec
+    head: Head
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> State:
+        """Make the all-zero state of `batch` rows, on the device of the weights."""
+
+    @abstractmethod
+    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+        """Predict the actions of all steps of a window; no prediction sees its own action.
+
+        Args:
+            window: (B, T) steps.
+            state: State after the steps before the window; None for the initial state.
+
+        Returns:
+            The prediction, (B, T, P), and the state after the window.
+        """
+
+    @abstractmethod
+    def act(self, step: Step, state: State) -> tuple[Prediction, State]:
+        """Predict the action of one step from what precedes it; the prediction is (B, P)."""
+
+    @abstractmethod
+    def commit(self, action: Tensor, reward: Tensor, step: Step, state: State) -> State:
+        """Take in what was done in a step.
+
+        Args:
+            action: The executed action, (B, *action), in the environment's units.
+            reward: The reward that followed, (B,), float32.
+            step: The step that the action belongs to.
+            state: The state that `act` returned for it.
+
+        Returns:
+            The state after the step.
+        """
+
+    def commit_and_act(
+        self, action: Tensor, reward: Tensor, previous: Step, step: Step, state: State
+    ) -> tuple[Prediction, State]:
+        """`commit` one step and `act` in the next; models may do both in one pass."""
+        return self.act(step, self.commit(action, reward, previous, state))
+
+    def loss(self, prediction: Prediction, window: Window) -> Losses:
+        """Compare a window's prediction with its logged actions, over real steps only."""
+        return self.head.loss(prediction.action, window.actions, window.mask)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the observations' mean and deviation, each of the observation's shape.
+
+        Called once, before training; a model that does not standardise ignores it.
+        """
+
+
+class TokenState(NamedTuple):
+    """State of a TokenModel.
+
+    Attributes:
+        backbone: The backbone's state.
+        previous: Features of the previous action, (B, F), in the layout BL3D; else empty.
+    """
+
+    backbone: State
+    previous: State
+
+
+class TokenModel(SequenceModel):
+    """Embedding, causal backbone, LayerNorm, head: the model of every plain system.
+
+    Args:
+        spec: What the model sees of a step.
+        embedding: Turns steps into tokens (B, L, D).
+        backbone: Causal map of tokens.
+        head: Reads the action from the backbone's output at the acting token.
+        d_model: Token width D.
+    """
+
+    kinds: Tensor
+    kinds_between: Tensor
+
+    def __init__(
+        self,
+        spec: SequenceSpec,
+        embedding: StepEmbedding,
+        backbone: Mixer,
+        head: Head,
+        d_model: int,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embedding = embedding
+        self.backbone = backbone
+        self.norm = nn.LayerNorm(d_model)
+        self.head = head
+        kinds = torch.arange(embedding.tokens_per_step)
+        self.register_buffer("kinds", kinds, persistent=False)
+        between = kinds.roll(1) if "action" in spec.modalities else kinds
+        self.register_buffer("kinds_between", between, persistent=False)
+
+    def initial_state(self, batch: int) -> TokenState:
+        """Make the all-zero state of `batch` rows."""
+        previous: State = ()
+        if not self.embedding.interleaved:
+            previous = self.norm.weight.new_zeros(batch, self.embedding.n_features)
+        return TokenState(self.backbone.initial_state(batch), previous)
+
+    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+        """Predict the actions of all steps of a window; see `SequenceModel.forward`."""
+        batch, steps = window.shape
+        backbone, previous = cast(TokenState, state or self.initial_state(batch))
+        features = self.head.features(window.actions)
+        shifted = None
+        if isinstance(previous, Tensor):
+            shifted = torch.cat((previous.unsqueeze(1), features[:, :-1]), 1)
+            previous = features[:, -1]
+        given = self.embedding.before_action(window.observations, window.returns_to_go, shifted)
+        tokens = torch.cat((given, self.embedding.after_action(features)), 2)
+        y, backbone = self.backbone(tokens.flatten(1, 2), backbone, self.kinds.repeat(steps))
+        acting = y.view(batch, steps, -1, y.shape[-1])[:, :, self.embedding.acting_token]
+        return Prediction(self.head(self.norm(acting))), TokenState(backbone, previous)
+
+    def act(self, step: Step, state: State) -> tuple[Prediction, State]:
+        """Predict the action of one step; see `SequenceModel.act`."""
+        backbone, previous = cast(TokenState, state)
+        known = previous if isinstance(previous, Tensor) else None
+        tokens = self.embedding.before_action(step.observations, step.returns_to_go, known)
+        return self._read(tokens, backbone, previous, self.kinds[: tokens.shape[1]])
+
+    def commit(self, action: Tensor, reward: Tensor, step: Step, state: State) -> State:
+        """Take in an executed action; see `SequenceModel.commit`."""
+        backbone, previous = state
+        features = self.head.features(action)
+        tokens = self.embedding.after_action(features)
+        if tokens.shape[1]:
+            _, backbone = self.backbone(tokens, backbone, self.kinds[-tokens.shape[1] :])
+        return TokenState(backbone, features if isinstance(previous, Tensor) else previous)
+
+    def commit_and_act(
+        self, action: Tensor, reward: Tensor, previous: Step, step: Step, state: State
+    ) -> tuple[Prediction, State]:
+        """Feed the action and the next step's tokens through the backbone as one chunk."""
+        features = self.head.features(action)
+        if not self.embedding.interleaved:
+            return self.act(step, TokenState(state[0], features))
+        tokens = self.embedding.between(features, step.observations, step.returns_to_go)
+        return self._read(tokens, state[0], state[1], self.kinds_between)
+
+    def _read(
+        self, tokens: Tensor, backbone: State, previous: State, kinds: Tensor
+    ) -> tuple[Prediction, State]:
+        y, backbone = self.backbone(tokens, backbone, kinds)
+        return Prediction(self.head(self.norm(y[:, -1]))), TokenState(backbone, previous)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Standardise observations by these; see `SequenceModel.set_statistics`."""
+        if isinstance(self.embedding.observation, VectorEncoder):
+            self.embedding.observation.set_statistics(mean, std)

@@ -1,0 +1,5 @@
+"""Numerical kernels that the networks stand on."""
+
+from decision_policies.ops.selective_scan import Backend, selective_scan, selective_scan_reference
+
+__all__ = ["Backend", "selective_scan", "selective_scan_reference"]

@@ -1,0 +1,106 @@
+"""The selective state-space scan: one entry point, one readable reference, one fast backend."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from decision_policies.ops import scan_torch
+
+Backend = Literal["auto", "reference", "torch"]
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Run the selective state-space recurrence (S6) over a sequence.
+
+    For every row, channel e and state n, starting from ``state``::
+
+        h_t = exp(delta_t * A) * h_{t-1} + delta_t * B_t * u_t
+        y_t = sum_n C_t * h_t + D * u_t
+
+    This is algorithm 2 of "Mamba: Linear-Time Sequence Modeling with Selective State Spaces"
+    (Gu and Dao, 2023), with their simplified (Euler) discretisation of ``B``.
+
+    Args:
+        u: input, shape (B, L, E).
+        delta: step size of each token and channel, positive, shape (B, L, E).
+        A: decay rates, negative, shape (E, N). If ``A.t()`` is contiguous no copy of it is made.
+        B: what each token writes into the state, shape (B, L, N).
+        C: what each token reads from the state, shape (B, L, N).
+        D: weight of the skip connection, shape (E,).
+        state: state before the first token, shape (B, N, E); ``None`` stands for zeros. It is
+            read, never written.
+        backend: ``"torch"`` is the fast implementation, ``"reference"`` the plain loop it is
+            tested against. ``"auto"`` takes the fastest one at hand.
+
+    Returns:
+        The output ``y``, shape (B, L, E), and the state after the last token, shape (B, N, E).
+        Both carry gradients to every argument.
+
+    Raises:
+        ValueError: if the sequence is empty, the shapes disagree or the backend is unknown.
+    """
+    rows, length, width = u.shape
+    size = (rows, length, A.shape[1])
+    if (
+        delta.shape != u.shape
+        or B.shape != size
+        or C.shape != size
+        or A.shape[0] != width
+        or (state is not None and state.shape != (rows, size[2], width))
+    ):
+        raise ValueError(_shape_error(u, delta, A, B, C, state))
+    if backend == "auto" or backend == "torch":
+        return scan_torch.selective_scan(u, delta, A, B, C, D, state)
+    if backend == "reference":
+        return selective_scan_reference(u, delta, A, B, C, D, state)
+    raise ValueError(f"backend={backend!r} is unknown: use 'auto', 'reference' or 'torch'.")
+
+
+def selective_scan_reference(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Compute ``selective_scan`` one token at a time, to be read and to test the others against.
+
+    Arguments and results are those of ``selective_scan``; gradients come from autograd, which
+    keeps the state of every token, so memory grows with B * L * E * N.
+    """
+    h = u.new_zeros(u.shape[0], A.shape[1], u.shape[2]) if state is None else state
+    outputs = []
+    for u_t, delta_t, B_t, C_t in zip(
+        u.unbind(1), delta.unbind(1), B.unbind(1), C.unbind(1), strict=True
+    ):
+        decay = torch.exp(delta_t.unsqueeze(1) * A.t())
+        h = decay * h + (delta_t * u_t).unsqueeze(1) * B_t.unsqueeze(2)
+        outputs.append((C_t.unsqueeze(2) * h).sum(1) + D * u_t)
+    return torch.stack(outputs, dim=1), h
+
+
+def _shape_error(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None
+) -> str:
+    """Say which shapes the scan was given and which it wants."""
+    names = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "state": state}
+    given = ", ".join(f"{name} {tuple(x.shape)}" for name, x in names.items() if x is not None)
+    return (
+        f"the scan was given {given}: make them u and delta (B, L, E), A (E, N), B and C "
+        "(B, L, N), state (B, N, E)."
+    )

@@ -1,0 +1,322 @@
+"""SequencePolicy: a trained model with its memory, acting in one or several environments."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from decision_policies import inputs
+from decision_policies.batch import Step
+from decision_policies.contexts import Context, Executed, make_context
+from decision_policies.feedback import Feedback
+from decision_policies.models.model import SequenceModel
+from decision_policies.spec import Inference
+
+
+@dataclass
+class Session:
+    """The live state of n environments; one row each.
+
+    Attributes:
+        context: The model's memory.
+        device: Device of the model.
+        returns_to_go: What is still asked for, (n,), float64 so that long episodes lose nothing.
+        timesteps: Steps since the episode's start, (n,).
+        starts: Rows whose next observation is the first of an episode, (n,).
+        paid: Rows whose last action has had its reward reported, (n,).
+        rewards: Rewards since the last action, (n,), float64.
+        actions: The actions last executed, (n, *action); None before the first.
+        single: Whether observations come without a batch axis.
+    """
+
+    context: Context
+    device: torch.device
+    returns_to_go: NDArray[np.float64]
+    timesteps: NDArray[np.int64]
+    starts: NDArray[np.bool_]
+    paid: NDArray[np.bool_]
+    rewards: NDArray[np.float64]
+    actions: NDArray[Any] | None = field(default=None)
+    single: bool = False
+
+
+class SequencePolicy:
+    """A sequence model that acts: `predict(observation)` hides everything that must be remembered.
+
+    The policy keeps the context (or the recurrent state), the return-to-go and the clock of each
+    environment. Rewards lower the return-to-go; they arrive by `observe`, by `predict(...,
+    reward=)`, or by themselves in an environment wrapped with `wrap`. Without any of these the
+    return-to-go is held, and one warning says so.
+
+    Args:
+        model: The trained model; the policy never changes it.
+        inference: How to remember; None is the model's own, `model.spec.inference`.
+        target_return: The return to ask for, a number or one for each environment; None is the
+            model's own, `model.spec.target_return`.
+        seed: Seeds the sampling of actions when `deterministic=False`.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from decision_policies import DeMa
+        >>> env = gym.make("CartPole-v1")
+        >>> policy = DeMa(d_model=16).make_policy(env.observation_space, env.action_space)
+        >>> env = policy.wrap(env)
+        >>> observation, info = env.reset(seed=0)
+        >>> action, _ = policy.predict(observation)
+        >>> observation, reward, terminated, truncated, info = env.step(action)
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        *,
+        inference: Inference | None = None,
+        target_return: ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.model = model
+        self.spec = model.spec
+        self.inference: Inference = inference or model.spec.inference
+        self._target = inputs.target_return(
+            model.spec.target_return if target_return is None else target_return
+        )
+        self._rng = np.random.default_rng(seed)
+        self._session: Session | None = None
+        self._warned = False
+
+    @property
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of one observation."""
+        return self.spec.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """Space of one action."""
+        return self.spec.action_space
+
+    @property
+    def target_return(self) -> NDArray[np.float64]:
+        """The return asked for at the start of each episode, a scalar or (n,)."""
+        return self._target.copy()
+
+    @property
+    def returns_to_go(self) -> NDArray[np.float64] | None:
+        """What is still asked for in each environment, (n,); None before the first `predict`."""
+        return None if self._session is None else self._session.returns_to_go.copy()
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        observation: Any,
+        state: None = None,
+        episode_start: ArrayLike | None = None,
+        deterministic: bool = True,
+        *,
+        reward: ArrayLike | None = None,
+    ) -> tuple[NDArray[Any], None]:
+        """Choose the next action of each environment.
+
+        Args:
+            observation: One observation, or a batch of n with a leading axis. It is copied.
+            state: Must be None. It stands here because Stable-Baselines3's tools pass it.
+            episode_start: Rows whose observation is the first of an episode, (n,), bool. Needed
+                only where episode ends are not reported by `observe` or `wrap`.
+            deterministic: Take the likeliest action rather than sample. True by default, unlike
+                Stable-Baselines3: return conditioning is meant to be followed, not sampled around.
+                Continuous actions are deterministic in any case.
+            reward: The rewards that followed the last actions, a number or (n,): short for
+                `observe(reward)` before this call.
+
+        Returns:
+            The action, of the action space's shape and dtype, with a leading axis n where the
+            observation had one; and None, since the state stays inside.
+
+        Raises:
+            ValueError: Wrong shape, a value that is not finite, another number of environments
+                than before, or a state handed in. Nothing has changed then; the call can be
+                repeated.
+            TypeError: The observation is of a wrong kind, such as the pair that `reset` returns.
+        """
+        if state is not None:
+            raise ValueError(
+                "predict was given a state, but the policy keeps its own: a state passed back "
+                "would undo the rewards observed since. Leave it out, or use policy.fork() for "
+                "an independent session."
+            )
+        batch, single = inputs.observation(observation, self.spec.observation_space)
+        rows = len(batch)
+        starts = None if episode_start is None else inputs.flags(episode_start, rows)
+        rewards = None if reward is None else inputs.rewards(reward, rows)
+        anew = starts is not None and bool(starts.all())
+        session = self._session
+        if session is None or (anew and len(session.starts) != rows):
+            session = self._begin(rows)
+        elif len(session.starts) != rows:
+            raise ValueError(
+                f"got observations of {rows} environments, but this session has "
+                f"{len(session.starts)}: call reset() before changing the number of environments"
+            )
+        self._session = session  # nothing can fail from here on
+        session.single = single
+        if rewards is not None:
+            self._pay(session, rewards)
+        if starts is not None:
+            session.starts |= starts
+        return self._act(session, batch, deterministic), None
+
+    def observe(
+        self,
+        reward: ArrayLike,
+        terminated: ArrayLike = False,
+        truncated: ArrayLike = False,
+        action: ArrayLike | None = None,
+    ) -> None:
+        """Report what the last actions earned; the only thing that changes a return-to-go.
+
+        Args:
+            reward: A number or (n,). Rewards reported in several calls between two actions add up.
+            terminated: Rows whose episode has ended, a bool or (n,).
+            truncated: Rows whose episode was cut off, a bool or (n,); the same to the policy.
+            action: The actions that were executed, where they differ from the predicted ones; the
+                policy remembers these.
+
+        Raises:
+            ValueError: A reward that is not finite, or a wrong shape. Nothing has changed then.
+
+        Before the first `predict` there is nothing to report on, and the call does nothing.
+        """
+        session = self._session
+        if session is None:
+            return
+        rows = len(session.starts)
+        rewards = inputs.rewards(reward, rows)
+        ends = inputs.flags(terminated, rows) | inputs.flags(truncated, rows)
+        if action is not None and session.actions is not None:
+            space = self.spec.action_space
+            session.actions = inputs.actions(action, space, rows, single=session.single)
+        self._pay(session, rewards)
+        session.starts |= ends
+
+    def reset(self, target_return: ArrayLike | None = None) -> None:
+        """Forget everything: context, clock, return-to-go, number of environments.
+
+        Args:
+            target_return: From now on, the return to ask for: a number or one per environment.
+
+        Raises:
+            ValueError: The target is not finite. Nothing has changed then.
+        """
+        if target_return is not None:
+            self._target = inputs.target_return(target_return)
+        self._session = None
+
+    def wrap(self, env: gym.Env[Any, Any]) -> Feedback:
+        """Wrap an environment so that its rewards and episode ends reach the policy by themselves.
+
+        Args:
+            env: A single gymnasium environment with the spaces that the policy was trained for.
+
+        Raises:
+            TypeError: It is no single gymnasium environment.
+            ValueError: Its spaces have other shapes than the policy's.
+        """
+        if not isinstance(env, gym.Env):
+            raise TypeError(
+                f"wrap takes a single gymnasium.Env, got {type(env).__name__}; for a vector of "
+                "environments call policy.observe(rewards, terminated, truncated) after each step"
+            )
+        inputs.check_same_space(env.observation_space, self.spec.observation_space, "observation")
+        inputs.check_same_space(env.action_space, self.spec.action_space, "action")
+        return Feedback(env, self)
+
+    def fork(self, *, inference: Inference | None = None, seed: int | None = None) -> Self:
+        """Make a policy with the same weights and targets and a fresh session of its own.
+
+        Args:
+            inference: Another way to remember; None keeps this one.
+            seed: Seeds the fork's sampling.
+        """
+        fork = copy.copy(self)
+        fork.inference = inference or self.inference
+        fork._rng = np.random.default_rng(seed)
+        fork._session = None
+        return fork
+
+    def _begin(self, rows: int) -> Session:
+        """Start a session of n environments, all at the start of an episode."""
+        if self._target.ndim and len(self._target) != rows:
+            raise ValueError(
+                f"target_return has {len(self._target)} values for {rows} environments; "
+                "give one number, or one for each environment"
+            )
+        return Session(
+            context=make_context(self.model, rows, self.inference),
+            device=next(self.model.parameters()).device,
+            returns_to_go=np.empty(rows),
+            timesteps=np.zeros(rows, np.int64),
+            starts=np.ones(rows, bool),
+            paid=np.ones(rows, bool),
+            rewards=np.zeros(rows),
+        )
+
+    def _pay(self, session: Session, rewards: NDArray[np.float64]) -> None:
+        """Lower the returns-to-go by the rewards; the first session state `observe` touches."""
+        if session.actions is None:
+            return
+        session.returns_to_go -= rewards
+        session.rewards += rewards
+        session.paid[:] = True
+
+    def _act(self, session: Session, batch: Tensor, deterministic: bool) -> NDArray[Any]:
+        """Close the last step, open the next one, and choose its actions."""
+        executed = None
+        device = session.device
+        if session.actions is not None:
+            if self.spec.uses_returns and not (session.paid | session.starts).all():
+                self._warn_held()
+            rewards = torch.from_numpy(session.rewards.astype(np.float32))
+            actions = inputs.action_tensor(session.actions)
+            executed = Executed(actions.to(device), rewards.to(device))
+            session.timesteps += 1
+        clear = None
+        if session.starts.any():
+            fresh = session.starts
+            session.returns_to_go[fresh] = np.broadcast_to(self._target, fresh.shape)[fresh]
+            session.timesteps[fresh] = 0
+            if self.spec.memory == "episode" and executed is not None:
+                clear = torch.from_numpy(fresh.copy()).to(device)
+        step = Step(
+            observations=batch.to(device),
+            returns_to_go=torch.from_numpy(session.returns_to_go.astype(np.float32)).to(device),
+            timesteps=torch.from_numpy(session.timesteps.copy()).to(device),
+        )
+        if self.model.training:
+            self.model.eval()
+        prediction = session.context.advance(executed, clear, step)
+        parameters = prediction.action.float().cpu().numpy()
+        chosen = self.model.head.act(parameters, deterministic, self._rng)
+        session.actions = chosen
+        session.starts[:] = False
+        session.paid[:] = False
+        session.rewards[:] = 0.0
+        return chosen[0].copy() if session.single else chosen.copy()
+
+    def _warn_held(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "no reward was reported since the last action, so the return-to-go is held: use "
+                "env = policy.wrap(env), or policy.observe(reward, terminated, truncated) after "
+                "each step, or policy.predict(observation, reward=reward)",
+                UserWarning,
+                stacklevel=4,
+            )

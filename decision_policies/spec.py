@@ -1,0 +1,114 @@
+"""SequenceSpec: all that a policy must know beside its weights, in JSON-able form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from gymnasium import spaces
+
+from decision_policies import spaces as space_codec
+from decision_policies.errors import CheckpointError
+
+Modality: TypeAlias = Literal["return", "observation", "action"]
+Layout: TypeAlias = Literal["B3LD", "BL3D"]
+Inference: TypeAlias = Literal["window", "recurrent", "staggered"]
+Memory: TypeAlias = Literal["episode", "lifetime"]
+
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """What a model sees of a step, how steps become tokens, and how the policy remembers.
+
+    Attributes:
+        observation_space: Space of one observation.
+        action_space: Space of one action.
+        context_length: Number K of environment steps in a training window.
+        modalities: What a step's tokens carry, in order; without "return" the policy keeps no
+            return-to-go.
+        layout: "B3LD" puts the modalities one after the other along time (3 tokens a step),
+            "BL3D" puts them side by side along the embedding (1 token a step).
+        inference: How the policy acts: "window" re-encodes the last K steps, "recurrent" carries
+            the state from the episode's start, "staggered" carries two states that restart in turn
+            every K / 2 steps and acts with the older.
+        memory: Whether memory ends with the "episode" or only with `reset` ("lifetime").
+        return_scale: Returns-to-go are divided by this before the model sees them.
+        target_return: The return asked for where the user asks for none.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    context_length: int
+    modalities: tuple[Modality, ...] = ("return", "observation", "action")
+    layout: Layout = "B3LD"
+    inference: Inference = "window"
+    memory: Memory = "episode"
+    return_scale: float = 1.0
+    target_return: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UnsupportedSpaceError: A space is neither Box nor Discrete.
+            ValueError: A value is out of range; the message names it.
+        """
+        space_codec.check_supported(self.observation_space, "observation")
+        space_codec.check_supported(self.action_space, "action")
+        if self.context_length < 1:
+            raise ValueError(f"context_length must be at least 1, got {self.context_length}")
+        if self.inference == "staggered" and self.context_length < 2:
+            raise ValueError("staggered inference needs a context_length of at least 2")
+        for name, allowed in (("layout", Layout), ("inference", Inference), ("memory", Memory)):
+            if getattr(self, name) not in get_args(allowed):
+                options = ", ".join(get_args(allowed))
+                raise ValueError(f"{name} must be one of {options}; got {getattr(self, name)!r}")
+        known = get_args(Modality)
+        if "observation" not in self.modalities or any(m not in known for m in self.modalities):
+            raise ValueError(
+                f"modalities must be among {known} with 'observation', got {self.modalities}"
+            )
+        if not (math.isfinite(self.return_scale) and self.return_scale > 0):
+            raise ValueError(f"return_scale must be positive, got {self.return_scale}")
+        if not math.isfinite(self.target_return):
+            raise ValueError(f"target_return must be finite, got {self.target_return}")
+
+    @property
+    def uses_returns(self) -> bool:
+        """Whether the model is conditioned on the return-to-go."""
+        return "return" in self.modalities
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the spec in plain JSON values."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["observation_space"] = space_codec.to_json(self.observation_space)
+        data["action_space"] = space_codec.to_json(self.action_space)
+        data["modalities"] = list(self.modalities)
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> SequenceSpec:
+        """Rebuild a spec from `to_json`'s description.
+
+        Raises:
+            CheckpointError: An entry is missing, unexpected, of the wrong type or out of range.
+        """
+        if not isinstance(data, Mapping) or set(data) != {f.name for f in fields(cls)}:
+            raise CheckpointError("spec: entries missing or unexpected")
+        values = dict(data)
+        for name in ("observation_space", "action_space"):
+            values[name] = space_codec.from_json(values[name], f"spec.{name}")
+        if not isinstance(values["modalities"], list):
+            raise CheckpointError("spec.modalities: expected a list")
+        values["modalities"] = tuple(values["modalities"])
+        if type(values["context_length"]) is not int or values["context_length"] > 1 << 20:
+            raise CheckpointError(f"spec.context_length: bad value {values['context_length']!r}")
+        for name in ("return_scale", "target_return"):
+            if type(values[name]) not in (int, float):
+                raise CheckpointError(f"spec.{name}: expected a number, got {values[name]!r}")
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"spec: {error}") from error

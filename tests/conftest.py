@@ -1,0 +1,24 @@
+"""Fixtures for all tests: one torch thread, private caches, no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402 - after the environment is set
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep caches and Minari's datasets out of the user's folders."""
+    root: Path = tmp_path_factory.mktemp("home")
+    os.environ["DECISION_POLICIES_CACHE"] = str(root / "cache")
+    os.environ["MINARI_DATASETS_PATH"] = str(root / "minari")
+    os.environ["XDG_CACHE_HOME"] = str(root / "xdg")

@@ -1,0 +1,1 @@
+"""Commands around the library: `python -m zoo <verb>`, run from a clone."""

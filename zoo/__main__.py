@@ -1,0 +1,76 @@
+"""`python -m zoo <verb>`: finds the verb's module, lets it read its options, and runs it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+# A verb is a line here and a module zoo/<verb>.py with `add_arguments(parser)`, `run(arguments)`
+# and `EXAMPLES`. Only the module of the verb that is asked for is imported.
+VERBS = {
+    "collect": "roll a Stable-Baselines3 agent out into a small Minari dataset",
+}
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The command line, with the options of one verb.
+
+    Args:
+        chosen: the verb to load; the others are listed only.
+
+    Returns:
+        The parser; its result has the attributes `verb` and, for the chosen verb, `run`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo",
+        description="Commands around decision_policies.",
+        epilog="`python -m zoo VERB --help` explains a verb, with examples.",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, summary in VERBS.items():
+        subparser = verbs.add_parser(
+            verb,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if verb == chosen:
+            module = import_module(f"zoo.{verb}")
+            subparser.epilog = module.EXAMPLES
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb.
+
+    Args:
+        arguments: the command line without the program; `None` for the process's own.
+
+    Returns:
+        0 when the verb has done its work; 2 when it could not and 130 when it was interrupted,
+        with the reason on the error stream.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = build_parser(words[0] if words else None).parse_args(words)
+    # A polite kill cleans up as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        parsed.run(parsed)
+    except (ValueError, OSError) as error:
+        print(f"python -m zoo {parsed.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"python -m zoo {parsed.verb}: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
