@@ -57,7 +57,7 @@ def load(name: str | PathLike[str], device: str = "auto") -> SequenceAlgorithm:
     from decision_policies.errors import CheckpointError
 
     algorithm = open_checkpoint(without_zip(name)).config.get("algorithm")
-    if algorithm not in BY_NAME:
+    if not isinstance(algorithm, str) or algorithm not in BY_NAME:
         known = ", ".join(BY_NAME)
         raise CheckpointError(f"{name}: unknown algorithm {algorithm!r}; known are {known}")
     return BY_NAME[algorithm].load(name, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -53,8 +54,8 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
             ) from error
         raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         _writing.discard(token)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def recover(target: Path) -> None:
@@ -95,13 +96,19 @@ def _swap(new: Path, target: Path, old: Path) -> None:
         target.rename(old)
     try:
         new.rename(target)
+        _sync(target.parent)  # before the old folder goes, since a power cut may reorder the two
     except BaseException:
+        with contextlib.suppress(OSError):  # it has not come so far, or another writer was faster
+            target.rename(new)
         if replaces:
-            old.rename(target)
+            with contextlib.suppress(OSError):
+                old.rename(target)
         raise
-    _sync(target.parent)  # before the old folder goes, since a power cut may reorder the two
     if replaces:
-        old.rename(new)
+        try:
+            old.rename(new)  # so that no crash while it is deleted can bring half of it back
+        except OSError:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -302,7 +302,9 @@ def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
     try:
         return {k: v.clone() for k, v in safetensors.torch.load(content).items()}
     except Exception as error:  # SafetensorError derives from Exception only
-        raise CheckpointError(f"{path} is no valid safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is no valid safetensors file ({error}){_guess(path)}"
+        ) from error
 
 
 def _pack(tensors: Mapping[str, Tensor]) -> bytes:

@@ -139,7 +139,7 @@ class WindowContext(Context):
         rows = torch.arange(len(self.count), device=self.count.device)
         if executed is not None and self.history is not None:
             for memory, value in zip(self.history[:2], executed, strict=True):
-                memory[rows, self.count - 1] = value
+                memory[rows, self.count - 1] = value.to(memory.dtype)
         if clear is not None:
             self.count = self.count.masked_fill(clear, 0)
         self._make_room(step)

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import ArrayLike, NDArray
 
+from decision_policies.inputs import check_same_space
 from decision_policies.policy import SequencePolicy
 
 
@@ -83,7 +84,8 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
         Returns and lengths, in the order of the seeds.
 
     Raises:
-        ValueError: Fewer than one episode or environment, or a target that is not finite.
+        ValueError: Fewer than one episode or environment, a target that is not finite, or other
+            spaces than the policy's.
     """
     if n_eval_episodes < 1 or n_envs < 1:
         raise ValueError(
@@ -98,6 +100,8 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
     returns, lengths = np.zeros(n_eval_episodes), np.zeros(n_eval_episodes, np.int64)
     episode = np.arange(rows)  # the episode that each row plays
     with _vector_env(env, rows, asynchronous) as envs:
+        check_same_space(envs.single_observation_space, actor.observation_space, "observation")
+        check_same_space(envs.single_action_space, actor.action_space, "action")
         observations, _ = envs.reset(seed=[seed + i for i in range(rows)])  # type: ignore[arg-type]
         starts, playing, waiting = np.ones(rows, bool), np.ones(rows, bool), rows
         while playing.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ def observation(value: object, space: spaces.Space[Any]) -> tuple[Tensor, bool]:
             "predict was given the pair (observation, info) that env.reset() returns; "
             "unpack it first: observation, info = env.reset()"
         )
-    array = _numbers(value, f"the observation, of the space {space},")
+    array = _numbers(value, "the observation")
     shape = space.shape or ()
     single = array.shape == shape
     if not single and (array.ndim == 0 or array.shape[1:] != shape):
@@ -54,7 +54,7 @@ def observation(value: object, space: spaces.Space[Any]) -> tuple[Tensor, bool]:
     return torch.from_numpy(_float32(batch, "observation")), single
 
 
-def rewards(value: ArrayLike, rows: int) -> NDArray[np.float64]:
+def rewards(value: ArrayLike | SupportsFloat, rows: int) -> NDArray[np.float64]:
     """Check rewards: finite, a number for all rows or one for each.
 
     Raises:
@@ -69,13 +69,14 @@ def rewards(value: ArrayLike, rows: int) -> NDArray[np.float64]:
             f"got rewards of shape {array.shape} for {rows} environments; "
             f"give one number, or one for each environment, ({rows},)"
         )
-    bad = np.flatnonzero(~(np.abs(array.reshape(-1)) <= LARGEST))
-    if len(bad):
+    good = np.abs(array) <= LARGEST
+    if not good.all():
+        row = int(np.argmin(good.reshape(-1)))
         raise ValueError(
-            f"the reward of environment {bad[0]} is {array.reshape(-1)[bad[0]]}; rewards must be "
+            f"the reward of environment {row} is {array.reshape(-1)[row]}; rewards must be "
             "finite in float32"
         )
-    return np.broadcast_to(array, (rows,))
+    return array if array.shape else np.full(rows, array)
 
 
 def flags(value: ArrayLike, rows: int) -> NDArray[np.bool_]:
@@ -95,7 +96,7 @@ def flags(value: ArrayLike, rows: int) -> NDArray[np.bool_]:
         raise ValueError(
             f"episode_start, terminated and truncated must be False or True, got {array}"
         )
-    return np.broadcast_to(array.astype(bool), (rows,))
+    return array.astype(bool) if array.shape else np.full(rows, bool(array))
 
 
 def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bool) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -121,7 +121,7 @@ class SequencePolicy:
         episode_start: ArrayLike | None = None,
         deterministic: bool = True,
         *,
-        reward: ArrayLike | None = None,
+        reward: ArrayLike | SupportsFloat | None = None,
     ) -> tuple[NDArray[Any], None]:
         """Choose the next action of each environment.
 
@@ -175,7 +175,7 @@ class SequencePolicy:
 
     def observe(
         self,
-        reward: ArrayLike,
+        reward: ArrayLike | SupportsFloat,
         terminated: ArrayLike = False,
         truncated: ArrayLike = False,
         action: ArrayLike | None = None,
@@ -303,6 +303,12 @@ class SequencePolicy:
             self.model.eval()
         prediction = session.context.advance(executed, clear, step)
         parameters = prediction.action.float().cpu().numpy()
+        if not np.isfinite(parameters).all():
+            self._session = None  # the memory may hold what is not finite, so it must go
+            raise ValueError(
+                "the model's output is not finite: an observation, reward or target so far from "
+                "the data overflows in the network. The session was reset; check the units"
+            )
         chosen = self.model.head.act(parameters, deterministic, self._rng)
         session.actions = chosen
         session.starts[:] = False
@@ -318,5 +324,5 @@ class SequencePolicy:
                 "env = policy.wrap(env), or policy.observe(reward, terminated, truncated) after "
                 "each step, or policy.predict(observation, reward=reward)",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,  # the caller of predict, behind torch's inference_mode
             )

@@ -13,7 +13,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
 
 from decision_policies.algorithms import hyperparameters, persistence, sb3
 from decision_policies.algorithms.hyperparameters import setting
@@ -22,7 +21,6 @@ from decision_policies.algorithms.training import Training
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.data.windows import Sampler, SegmentSampler, WindowSampler
 from decision_policies.errors import DatasetError
-from decision_policies.feedback import Feedback
 from decision_policies.inputs import check_same_space
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
@@ -70,7 +68,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     return_scale: float | None = setting(None, 1e-12)
     target_return: float | None = None
     inference: Inference | None = None
-    seed: int | None = setting(None, 0)
+    seed: int | None = setting(None, 0, 2**63 - 1)
     device: str = "auto"
     verbose: int = setting(0, 0, 2)
     tensorboard_log: str | None = None
@@ -87,9 +85,11 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         Raises:
             TypeError: One has a wrong type.
             ValueError: One is out of range.
+            RuntimeError: torch knows no such device.
         """
         hyperparameters.check(self)
         make_schedule(self.learning_rate)
+        self.torch_device()
 
     @abstractmethod
     def build_model(self, spec: SequenceSpec) -> SequenceModel:
@@ -132,8 +132,14 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
         Raises:
             DatasetError: The data cannot be learnt from.
+            ValueError: A number of updates is negative or not whole.
             TrainingDivergedError: The loss is no longer finite; the weights are the last good ones.
         """
+        if not isinstance(total_timesteps, int) or total_timesteps < 0 or log_interval < 1:
+            raise ValueError(
+                "total_timesteps must be a whole number of at least 0 and log_interval at least 1, "
+                f"got {total_timesteps!r} and {log_interval!r}"
+            )
         training = self._prepare(self._trajectories(dataset))
         model, schedule = training.model, make_schedule(self.learning_rate)
         if reset_num_timesteps:
@@ -173,6 +179,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             finally:
                 model.eval()
                 hooks.on_training_end()
+        training.guard.check_weights(self.num_timesteps)
         return self
 
     def make_policy(
@@ -223,37 +230,6 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             return_scale=return_scale,
             target_return=target_return,
         )
-
-    def predict(
-        self,
-        observation: Any,
-        state: None = None,
-        episode_start: ArrayLike | None = None,
-        deterministic: bool = True,
-        *,
-        reward: ArrayLike | None = None,
-    ) -> tuple[NDArray[Any], None]:
-        """Choose the next actions; see `SequencePolicy.predict`."""
-        policy = self._trained()
-        return policy.predict(observation, state, episode_start, deterministic, reward=reward)
-
-    def observe(
-        self,
-        reward: ArrayLike,
-        terminated: ArrayLike = False,
-        truncated: ArrayLike = False,
-        action: ArrayLike | None = None,
-    ) -> None:
-        """Report what the last actions earned; see `SequencePolicy.observe`."""
-        self._trained().observe(reward, terminated, truncated, action)
-
-    def reset(self, target_return: ArrayLike | None = None) -> None:
-        """Forget everything; see `SequencePolicy.reset`."""
-        self._trained().reset(target_return)
-
-    def wrap(self, env: gym.Env[Any, Any]) -> Feedback:
-        """Wrap an environment so that it reports its rewards; see `SequencePolicy.wrap`."""
-        return self._trained().wrap(env)
 
     def save(self, path: str | PathLike[str], *, training_state: bool = True) -> None:
         """Save to a folder, atomically; see `checkpoint`.
@@ -330,16 +306,15 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         policy = self._trained()
         check_same_space(data.observation_space, policy.observation_space, "observation")
         check_same_space(data.action_space, policy.action_space, "action")
-        if self._training is None or self._training.sampler.trajectories is not data:
-            optimizer = self._training
-            self._training = Training(
-                policy.model, self._sampler(data), self.weight_decay, self.seed
-            )
-            if optimizer is not None:
-                self._training.optimizer = optimizer.optimizer
+        if self._training is None:
+            sampler = self._sampler(data)
+            training = Training(policy.model, sampler, self.weight_decay, self.seed)
             if self._saved_training is not None:
-                self._saved_training.restore(self._training, data)
+                self._saved_training.restore(training, data)
                 self._saved_training = None
+            self._training = training
+        elif self._training.sampler.trajectories.source.digest != data.source.digest:
+            self._training.change_data(self._sampler(data))
         self.source = data.source
         return self._training
 

@@ -108,3 +108,18 @@ class DivergenceGuard:
             "weights are those of the last finite update. Lower learning_rate, or look for extreme "
             "values in the data"
         )
+
+    @torch.no_grad()
+    def check_weights(self, step: int) -> None:
+        """Check the weights after the last update, which no later loss has judged.
+
+        Raises:
+            TrainingDivergedError: One is not finite; the last good ones are back.
+        """
+        if all(bool(p.isfinite().all()) for p in self._live):
+            return
+        torch._foreach_copy_(self._live, self._good)
+        raise TrainingDivergedError(
+            f"training diverged at update {step}: weights are not finite; those of the update "
+            "before are back. Lower learning_rate"
+        )

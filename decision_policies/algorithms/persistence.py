@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from decision_policies import checkpoint
+from decision_policies import checkpoint, tree
 from decision_policies.algorithms import hyperparameters
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import CheckpointError
@@ -42,22 +42,49 @@ class SavedTraining:
 
     Attributes:
         tensors: Optimiser moments, random stream, carried hidden state.
-        values: Position of the sampler, and the number of steps and episodes of its data.
+        values: Position of the sampler, and the digest of its data.
     """
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
 
     def restore(self, training: Training, data: Trajectories) -> None:
-        """Put a new training where the saved one was; other data begin a new pass over them."""
-        if self.values["data"] == _fingerprint(data):
-            training.load_state_dict(self.tensors, self.values)
+        """Put a new training where the saved one was; other data begin a new pass over them.
+
+        Raises:
+            CheckpointError: The state belongs to a model of other shapes, or is not finite.
+        """
+        if self.values["data"] == data.source.digest:
+            self._check_fit(training)
+            try:
+                training.load_state_dict(self.tensors, self.values)
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                raise CheckpointError(f"the training state is damaged: {error!r}") from error
         else:
             warnings.warn(
                 "the checkpoint was trained on other data, so its optimiser and sampler start anew",
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _check_fit(self, training: Training) -> None:
+        """Compare with the model's shapes, which torch's optimisers do not."""
+        parameters = [p for group in training.optimizer.param_groups for p in group["params"]]
+        carried = tree.leaves(training.model.initial_state(training.sampler.batch_size))
+        wanted = {f"carried.{i}": leaf.shape for i, leaf in enumerate(carried)}
+        for index, parameter in enumerate(parameters):
+            wanted[f"optimizer.{index}.step"] = torch.Size([])
+            for moment in ("exp_avg", "exp_avg_sq"):
+                wanted[f"optimizer.{index}.{moment}"] = parameter.shape
+        for name, tensor in self.tensors.items():
+            if name != "random" and (
+                wanted.get(name) != tensor.shape or not bool(tensor.isfinite().all())
+            ):
+                raise CheckpointError(
+                    f"the training state does not fit the model, or is not finite: {name} is "
+                    f"{list(tensor.shape)}, expected {list(wanted.get(name, []))}; load again and "
+                    "save with training_state=False to begin with a new optimiser"
+                )
 
 
 def save(algorithm: SequenceAlgorithm, path: str | PathLike[str], *, training_state: bool) -> None:
@@ -83,8 +110,8 @@ def save(algorithm: SequenceAlgorithm, path: str | PathLike[str], *, training_st
     training = None
     if training_state and algorithm._training is not None:
         tensors, state = algorithm._training.state_dict()
-        data = algorithm._training.sampler.trajectories
-        training = (tensors, {**state, "data": _fingerprint(data)})
+        digest = algorithm._training.sampler.trajectories.source.digest
+        training = (tensors, {**state, "data": digest})
     checkpoint.write(without_zip(path), config, policy.model.state_dict(), training)
 
 
@@ -155,7 +182,3 @@ def _source(folder: Path, data: object) -> Source:
 def _check_training(folder: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     if "random" not in tensors or set(values) != {"sampler", "data"}:
         raise CheckpointError(f"{folder}: the training state has missing or unexpected entries")
-
-
-def _fingerprint(data: Trajectories) -> list[Any]:
-    return [data.source.digest, data.n_steps, data.n_episodes]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
+from decision_policies.algorithms.holder import PolicyHolder
+
 if TYPE_CHECKING:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.vec_env import VecEnv
-
-    from decision_policies.policy import SequencePolicy
 
 Callback: TypeAlias = (
     "BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None"
@@ -21,17 +21,15 @@ Callback: TypeAlias = (
 """What `learn(callback=)` takes: the same as in Stable-Baselines3."""
 
 
-class Surface:
+class Surface(PolicyHolder):
     """What Stable-Baselines3's callbacks and logger expect of the object that they watch.
 
     Attributes:
         num_timesteps: Updates made so far.
-        policy: The policy, once there is one.
     """
 
     if TYPE_CHECKING:  # hints of types that are imported when they are used, if at all
         num_timesteps: int
-        policy: SequencePolicy | None
         _logger: Logger | None
 
     _logger = None
@@ -85,12 +83,6 @@ class Surface:
         self.logger.record_mean("train/grad_norm", float(norm))
         self.logger.record("train/learning_rate", rate)
         self.logger.record("train/n_updates", self.num_timesteps, exclude="tensorboard")
-
-    def _trained(self) -> SequencePolicy:
-        if self.policy is None:
-            name = type(self).__name__
-            raise RuntimeError(f"this {name} has no policy yet: call learn first, or {name}.load")
-        return self.policy
 
 
 def make_callback(callback: Callback, algorithm: Any, progress_bar: bool) -> BaseCallback:

@@ -13,6 +13,7 @@ from decision_policies import tree
 from decision_policies.algorithms.optimisation import DivergenceGuard, make_optimizer
 from decision_policies.batch import Losses, Window
 from decision_policies.data.windows import Sampler
+from decision_policies.errors import TrainingDivergedError
 from decision_policies.models.model import SequenceModel
 from decision_policies.tree import State
 
@@ -44,6 +45,11 @@ class Training:
         else:
             generator.manual_seed(seed)
         self._random_state = generator.get_state()
+
+    def change_data(self, sampler: Sampler) -> None:
+        """Go on with other data: the same optimiser, a new sampler, no hidden state."""
+        self.sampler = sampler
+        self.carried = None
 
     @contextmanager
     def random_stream(self) -> Iterator[None]:
@@ -91,7 +97,11 @@ class Training:
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
         values = {"loss": losses["loss"].detach(), "gradient norm": norm}
-        self.guard.check({**values, "learning rate": learning_rate}, step)
+        try:
+            self.guard.check({**values, "learning rate": learning_rate}, step)
+        except TrainingDivergedError:
+            self.carried = None  # it came out of the weights that are rolled back
+            raise
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()

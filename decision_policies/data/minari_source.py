@@ -20,6 +20,9 @@ from decision_policies.errors import DatasetError
 if TYPE_CHECKING:
     from minari import EpisodeData, MinariDataset
 
+SHIPPED = Path(__file__).parent.parent / "datasets"
+"""Minari root of the small sets that ship with the package."""
+
 ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+")
 
 
@@ -63,6 +66,8 @@ def _load(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
             f"{dataset!r} is no Minari id: ids end in a version, as in 'mujoco/hopper/medium-v0'"
             + _close(dataset, local)
         )
+    if dataset not in local and (SHIPPED / dataset / "data").is_dir():
+        return minari.MinariDataset(SHIPPED / dataset / "data")
     try:
         return minari.load_dataset(dataset, download=dataset not in local)
     except Exception as error:  # Minari and its remotes raise anything from ValueError to OSError

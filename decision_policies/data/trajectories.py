@@ -7,6 +7,7 @@ no action belongs to it; shifting it into the next episode is the classic way to
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -29,7 +30,7 @@ class Source:
 
     Attributes:
         dataset: Identity of the dataset, such as its Minari id.
-        digest: SHA-256 of the dataset's content, in hex; empty for episodes passed in memory.
+        digest: SHA-256 of the content, in hex: of the dataset's files, or of the packed episodes.
         environment: Id of the environment, where the dataset names one.
         reference_scores: Returns that count as 0 and 100 (random and expert), where known.
     """
@@ -81,7 +82,7 @@ class Trajectories:
 
         Raises:
             DatasetError: No episode, a ragged, empty or misshapen one, or a value that is not
-                finite or out of its space; names the episode, the step and the field.
+                finite or out of a Discrete space; names the episode, the step and the field.
             UnsupportedSpaceError: A space is neither Box nor Discrete.
         """
         reader = EpisodeReader(observation_space, action_space)
@@ -94,14 +95,15 @@ class Trajectories:
                 images.append(image)
         if not rows:
             raise DatasetError("the dataset has no episode; at least one is needed")
-        return cls(
-            rows=np.concatenate(rows),
-            images=np.concatenate(images) if images else None,
-            offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-            observation_space=observation_space,
-            action_space=action_space,
-            source=source or Source(),
-        )
+        packed = np.concatenate(rows)
+        pictures = np.concatenate(images) if images else None
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        if source is None:
+            digest = hashlib.sha256()
+            for array in (packed, offsets, pictures):
+                digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+            source = Source(digest=digest.hexdigest())
+        return cls(packed, pictures, offsets, observation_space, action_space, source)
 
     @classmethod
     def from_minari(
@@ -111,7 +113,8 @@ class Trajectories:
 
         Args:
             dataset: A loaded dataset; an id such as "mujoco/hopper/medium-v0", which is downloaded
-                where it is not here yet; or, as a path object, the folder of a dataset.
+                where it is not here yet ("cartpole/mixed-v0" ships with the package); or, as a
+                path object, the folder of a dataset.
             cache: Keep the packed rows on disk as a memory map, keyed by the dataset's id and
                 content, and use them when they are there.
 

@@ -17,7 +17,6 @@ from decision_policies.nets.mixer import Mixer
 from decision_policies.ops.selective_scan import selective_scan
 from decision_policies.tree import State
 
-
 SHORT = 4
 """Up to this many tokens the convolution is done with few operators rather than little memory."""
 

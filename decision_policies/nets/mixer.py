@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -38,8 +39,8 @@ class Mixer(nn.Module):
             The mapped tokens (B, L, D) and the state after the last of them.
         """
 
-    def __call__(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Typed front of `nn.Module.__call__`."""
-        return super().__call__(x, state, kind)  # type: ignore[no-any-return]
+    if TYPE_CHECKING:  # nn.Module's own is untyped
+
+        def __call__(  # noqa: D102
+            self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        ) -> tuple[Tensor, State]: ...

@@ -14,6 +14,7 @@ from decision_policies.batch import Window
 from decision_policies.data import WindowSampler
 from decision_policies.models.model import SequenceModel
 from decision_policies.nets import Chain, Mamba, Mixer, Pointwise, Residual
+from decision_policies.spec import Inference
 
 WIDTH = 24
 
@@ -50,7 +51,7 @@ SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
     "discrete-box": (spaces.Discrete(4, start=-1), spaces.Box(-np.inf, np.inf, (1,))),
 }
 
-MODES = ("window", "recurrent", "staggered")
+MODES: tuple[Inference, ...] = ("window", "recurrent", "staggered")
 
 
 def dema(**changes: Any) -> DeMa:

@@ -70,7 +70,8 @@ def roll(policy: SequencePolicy, kind: str, seeds: list[int], report: str) -> ND
     env: gym.Env[Any, Any] = RandomEpisodes(kind)
     if report == "wrapper":
         env = policy.wrap(env)
-    actions, reward = [], None
+    actions: list[NDArray[Any]] = []
+    reward: Any = None
     for seed in seeds:
         observation, _ = env.reset(seed=seed)
         start, done = True, False
@@ -162,6 +163,7 @@ def test_the_staggered_state_has_seen_between_half_and_all_of_the_context() -> N
     env.reset(seed=0)
     observations = [env._observation() for _ in range(25)]
     policy = SequencePolicy(net, inference="staggered", target_return=0.0)
+    remembered: list[NDArray[Any]] = []
     for t, observation in enumerate(observations):
         action, _ = policy.predict(observation, reward=None if t == 0 else 0.0)
         age = t + 1 if t < k else k // 2 + 1 + (t - k) % (k // 2)  # steps the acting state has seen
@@ -171,7 +173,7 @@ def test_the_staggered_state_has_seen_between_half_and_all_of_the_context() -> N
                 twin.observe(0.0, action=remembered[u - 1])
             expected, _ = twin.predict(observations[u])
         np.testing.assert_allclose(action, expected, atol=1e-5, rtol=0)
-        remembered = [action] if t == 0 else [*remembered, action]
+        remembered.append(action)
 
 
 def test_the_window_slides_over_the_last_steps() -> None:

@@ -31,7 +31,7 @@ def hugging_face(ours: Mamba, options: dict[str, Any]) -> Any:
     config = MambaConfig(
         hidden_size=D,
         state_size=ours.d_state,
-        conv_kernel=ours.d_conv,
+        conv_kernel=ours.d_conv or 0,
         expand=options.get("expand", 2),
         time_step_rank=ours.dt_rank,
         use_bias=options.get("bias", False),

@@ -1,6 +1,7 @@
 """The selective scan: equal to its reference, exact in its laws, accurate and flat in memory."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def loss_of(y: Tensor, last: Tensor, entry: str) -> Tensor:
     return loss
 
 
-def values_and_gradients(backend: str, arguments: list[Tensor], entry: str) -> list[Tensor]:
+def values_and_gradients(backend: Any, arguments: list[Tensor], entry: str) -> list[Tensor]:
     """Give y, the last state and the gradient to every argument; unused ones count as zero."""
     leaves = [argument.detach().clone().requires_grad_() for argument in arguments]
     y, last = selective_scan(*leaves, backend=backend)
@@ -132,7 +133,7 @@ def test_gradient_to_one_argument_alone_equals_its_share_of_all(wanted: int) -> 
 def test_sequence_cut_anywhere_gives_the_same_values(cuts: tuple[int, ...], training: bool) -> None:
     *sequences, state = make_arguments(3, 60, 8, 16, dtype=torch.float32)
     u, delta, A, B, C, D = sequences
-    whole_y, whole_last = selective_scan(*sequences, state)
+    whole_y, whole_last = selective_scan(u, delta, A, B, C, D, state)
     pieces, carried = [], state.clone().requires_grad_(training)
     for start, stop in itertools.pairwise((0, *cuts, 60)):
         cut = slice(start, stop)
@@ -188,8 +189,8 @@ def test_inputs_are_left_as_they_were(length: int, training: bool) -> None:
 
 
 def test_state_returned_shares_no_memory_with_the_state_given() -> None:
-    *sequences, state = make_arguments(3, 1, 4, 5)
-    _, last = selective_scan(*sequences, state)
+    u, delta, A, B, C, D, state = make_arguments(3, 1, 4, 5)
+    _, last = selective_scan(u, delta, A, B, C, D, state)
     before = state.clone()
     last.zero_()
     assert torch.equal(state, before)
@@ -232,7 +233,7 @@ class LargestTensor(TorchDispatchMode):
         super().__init__()
         self.elements = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
