@@ -89,6 +89,14 @@ def test_a_progress_bar_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None
     assert "3/3" in capsys.readouterr().out
 
 
+def test_tensorboard_gets_a_folder_a_run(tmp_path: Path) -> None:
+    for expected in ("DeMa_1", "DeMa_2"):
+        algorithm = dema(tensorboard_log=str(tmp_path))
+        algorithm.learn(trajectories(), 4, log_interval=2)
+        algorithm.logger.close()
+        assert any((tmp_path / expected).glob("events.out.tfevents*"))
+
+
 def test_a_callback_that_returns_false_stops() -> None:
     algorithm = dema()
     algorithm.learn(trajectories(), 50, callback=lambda local, _: local["self"].num_timesteps < 7)
