@@ -12,16 +12,21 @@ that may start their episodes at different times. They differ in what the model 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from decision_policies import tree
 from decision_policies.batch import Prediction, Step, Window
 from decision_policies.models.model import SequenceModel
 from decision_policies.spec import Inference
+
+Rows: TypeAlias = NDArray[np.bool_]
+"""Which rows are meant, (n,). Rows are counted in numpy: no GPU has to be waited for."""
 
 
 class Executed(NamedTuple):
@@ -40,7 +45,7 @@ class Context(ABC):
     """Memory of n rows over the steps of their episodes."""
 
     @abstractmethod
-    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+    def advance(self, executed: Executed | None, clear: Rows | None, step: Step) -> Prediction:
         """Take in the last step's action, forget what must be forgotten, and predict.
 
         Args:
@@ -66,7 +71,7 @@ class RecurrentContext(Context):
         self.state = model.initial_state(rows)
         self.last: Step | None = None
 
-    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+    def advance(self, executed: Executed | None, clear: Rows | None, step: Step) -> Prediction:
         """Advance the state by one step; see `Context.advance`."""
         if executed is None or self.last is None:
             prediction, self.state = self.model.act(step, self.state)
@@ -75,7 +80,8 @@ class RecurrentContext(Context):
                 *executed, self.last, step, self.state
             )
         else:
-            state = tree.clear(self.model.commit(*executed, self.last, self.state), clear)
+            rows = torch.from_numpy(clear).to(step.timesteps.device)
+            state = tree.clear(self.model.commit(*executed, self.last, self.state), rows)
             prediction, self.state = self.model.act(step, state)
         self.last = step
         return prediction
@@ -94,29 +100,31 @@ class StaggeredContext(Context):
     """
 
     def __init__(self, model: SequenceModel, rows: int, length: int) -> None:
-        self.rows = rows
         self.half = length // 2
         self.inner = RecurrentContext(model, 2 * rows)
-        self.clock = torch.full((rows,), -1, device=next(model.parameters()).device)
+        self.clock = np.full(rows, -1)
 
-    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+    def advance(self, executed: Executed | None, clear: Rows | None, step: Step) -> Prediction:
         """Advance both states by one step; see `Context.advance`."""
-        self.clock = self.clock + 1
+        self.clock += 1
         if clear is not None:
-            self.clock = self.clock.masked_fill(clear, 0)
-        turn = self.clock // self.half
-        due = (self.clock % self.half == 0) & (turn > 0)
+            self.clock[clear] = 0
+        turn, phase = np.divmod(self.clock, self.half)
         odd = turn % 2 == 1
-        restart = torch.cat((due & ~odd, due & odd))
+        due = (phase == 0) & (turn > 0)
         if clear is not None:
-            restart = restart | clear.repeat(2)
+            restart = np.concatenate(((due & ~odd) | clear, (due & odd) | clear))
+        else:
+            restart = np.concatenate((due & ~odd, due & odd))
         if executed is not None:
             executed = Executed(_twice(executed.action), _twice(executed.reward))
-        twice = Step(*map(_twice, (step.observations, step.returns_to_go, step.timesteps)))
-        both = self.inner.advance(executed, restart if bool(restart.any()) else None, twice)
-        first = odd | (turn == 0)
-        index = torch.arange(self.rows, device=first.device) + self.rows * (~first)
-        return Prediction(both.action[index])
+        twice = Step(_twice(step.observations), _twice(step.returns_to_go), _twice(step.timesteps))
+        action = self.inner.advance(executed, restart if restart.any() else None, twice).action
+        second = ~odd & (turn > 0)
+        rows = len(second)
+        if rows == 1 or (second == second[0]).all():
+            return Prediction(action[rows:] if second[0] else action[:rows])
+        return Prediction(action[torch.from_numpy(np.arange(rows) + rows * second)])
 
 
 class WindowContext(Context):
@@ -131,25 +139,30 @@ class WindowContext(Context):
     def __init__(self, model: SequenceModel, rows: int, length: int) -> None:
         self.model = model
         self.length = length
-        self.count = torch.zeros(rows, dtype=torch.long, device=next(model.parameters()).device)
+        self.count = np.zeros(rows, np.int64)
+        self.rows = torch.arange(rows, device=next(model.parameters()).device)
         self.history: tuple[Tensor, ...] | None = None
 
-    def advance(self, executed: Executed | None, clear: Tensor | None, step: Step) -> Prediction:
+    def advance(self, executed: Executed | None, clear: Rows | None, step: Step) -> Prediction:
         """Append the step and re-encode the window; see `Context.advance`."""
-        rows = torch.arange(len(self.count), device=self.count.device)
         if executed is not None and self.history is not None:
+            last = self._tensor(self.count - 1)
             for memory, value in zip(self.history[:2], executed, strict=True):
-                memory[rows, self.count - 1] = value.to(memory.dtype)
+                memory[self.rows, last] = value.to(memory.dtype)
         if clear is not None:
-            self.count = self.count.masked_fill(clear, 0)
+            self.count[clear] = 0
         self._make_room(step)
         assert self.history is not None
         known = (step.observations, step.returns_to_go, step.timesteps)
+        last = self._tensor(self.count)
         for memory, value in zip(self.history[2:], known, strict=True):
-            memory[rows, self.count] = value
-        self.count = self.count + 1
+            memory[self.rows, last] = value
+        self.count += 1
         prediction, _ = self.model(self._window(int(self.count.max())))
-        return Prediction(prediction.action[rows, self.count - 1])
+        return Prediction(prediction.action[self.rows, last])
+
+    def _tensor(self, counts: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(counts.copy()).to(self.rows.device)
 
     def _make_room(self, step: Step) -> None:
         """Drop the oldest step of each row that already holds K."""
@@ -167,10 +180,11 @@ class WindowContext(Context):
                 step.timesteps.new_zeros(n, k),
             )
         full = self.count == self.length
-        if bool(full.any()):
+        if full.any():
+            rows = torch.from_numpy(full).to(self.rows.device)
             for memory in self.history:
-                memory[full, :-1] = memory[full, 1:]
-            self.count = self.count - full.long()
+                memory[rows, :-1] = memory[rows, 1:]
+            self.count -= full
 
     def _window(self, length: int) -> Window:
         """Cut the first `length` steps out of the memory, as a right-padded window."""
@@ -178,15 +192,16 @@ class WindowContext(Context):
         actions, rewards, observations, returns_to_go, timesteps = (
             memory[:, :length] for memory in self.history
         )
-        steps = torch.arange(length, device=self.count.device)
+        counts = self._tensor(self.count)
+        steps = torch.arange(length, device=counts.device)
         return Window(
             observations=observations,
             actions=actions,
             rewards=rewards,
             returns_to_go=returns_to_go,
             timesteps=timesteps,
-            mask=steps < self.count[:, None],
-            starts=torch.zeros_like(self.count, dtype=torch.bool),
+            mask=steps < counts[:, None],
+            starts=torch.zeros_like(counts, dtype=torch.bool),
         )
 
 

@@ -293,7 +293,7 @@ class SequencePolicy:
             session.returns_to_go[fresh] = np.broadcast_to(self._target, fresh.shape)[fresh]
             session.timesteps[fresh] = 0
             if self.spec.memory == "episode" and executed is not None:
-                clear = torch.from_numpy(fresh.copy()).to(device)
+                clear = fresh.copy()
         step = Step(
             observations=batch.to(device),
             returns_to_go=torch.from_numpy(session.returns_to_go.astype(np.float32)).to(device),

@@ -1,0 +1,134 @@
+"""Compare an update with Hugging Face's Decision Transformer: `python -m benchmarks.training`."""
+
+from __future__ import annotations
+
+import torch
+
+torch.set_num_threads(1)
+
+from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+from gymnasium.spaces import Box  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from transformers import DecisionTransformerConfig, DecisionTransformerModel  # noqa: E402
+
+from benchmarks.timing import paired  # noqa: E402
+from decision_policies import DeMa, Trajectories  # noqa: E402
+from decision_policies.algorithms.training import Training  # noqa: E402
+from decision_policies.batch import Window  # noqa: E402
+from decision_policies.data.windows import WindowSampler  # noqa: E402
+
+OBSERVATION, ACTION, RATE, DECAY, MAX_NORM = 11, 3, 1e-4, 1e-4, 0.25
+Update = Callable[[], Tensor]
+
+
+def make_sampler(context: int, batch: int) -> WindowSampler:
+    """Draw random episodes with the dimensions of D4RL's Hopper."""
+    rng = np.random.default_rng(0)
+    length = 1000
+    episode = {
+        "observations": rng.normal(size=(length, OBSERVATION)),
+        "actions": rng.uniform(-1, 1, size=(length, ACTION)),
+        "rewards": rng.uniform(0, 4, size=length),
+    }
+    observations, actions = Box(-np.inf, np.inf, (OBSERVATION,)), Box(-1.0, 1.0, (ACTION,))
+    trajectories = Trajectories.from_episodes([episode], observations, actions)
+    return WindowSampler(trajectories, context, batch, seed=0)
+
+
+def dema_update(sampler: WindowSampler, window: Window, **settings: Any) -> tuple[Update, int]:
+    """Make a call that does one update of DeMa, as `learn` does it, and count its parameters."""
+    data = sampler.trajectories
+    policy = DeMa(context_length=sampler.length, device="cpu", **settings).make_policy(
+        data.observation_space, data.action_space, return_scale=1000.0
+    )
+    policy.model.train()
+    training = Training(policy.model, sampler, DECAY, seed=0)
+
+    def update() -> Tensor:
+        losses = training.losses(window, False)
+        training.update(losses, RATE, MAX_NORM, 0)
+        return losses["loss"].detach()
+
+    return update, parameters(policy.model)
+
+
+def transformer_update(
+    window: Window, width: int, layers: int, dropout: float
+) -> tuple[Update, int]:
+    """Make a call that does one update of the Decision Transformer, and count its parameters."""
+    config = DecisionTransformerConfig(
+        state_dim=OBSERVATION,
+        act_dim=ACTION,
+        hidden_size=width,
+        n_layer=layers,
+        n_head=1,
+        max_ep_len=1000,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        bos_token_id=None,  # there are no words; the defaults make it warn
+        eos_token_id=None,
+    )
+    model = DecisionTransformerModel(config).train()
+    torch.set_num_threads(1)  # whatever the construction did to it
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    mask, real = window.mask.float(), window.mask
+
+    def update() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        output = model(
+            states=window.observations,
+            actions=window.actions,
+            rewards=window.rewards.unsqueeze(-1),
+            returns_to_go=window.returns_to_go.unsqueeze(-1) / 1000,
+            timesteps=window.timesteps,
+            attention_mask=mask,
+        )
+        loss = nn.functional.mse_loss(output.action_preds[real], window.actions[real])
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+        optimizer.step()
+        return loss.detach()
+
+    return update, parameters(model)
+
+
+def parameters(model: nn.Module) -> int:
+    """Count the model's weights."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def main(
+    width: int = 128, layers: int = 3, context: int = 20, batch: int = 64, repeats: int = 11
+) -> None:
+    """Print one line for each variant of DeMa against each setting of the peer."""
+    sampler = make_sampler(context, batch)
+    window = sampler.sample()
+    peers = {f"dropout {p}": transformer_update(window, width, layers, p) for p in (0.1, 0.0)}
+    variants: dict[str, dict[str, Any]] = {
+        "DeMa": {},
+        "DeMa, block='post'": {"block": "post"},
+        "DeMa, expand=2": {"expand": 2},
+    }
+    print("an update (forward, backward, clip, AdamW), without drawing the batch; one thread,")
+    print(f"CPU time, medians of {repeats} alternating calls; peer: Hugging Face transformers'")
+    print(f"DecisionTransformerModel; both width {width}, {layers} layers, K {context}, B {batch}")
+    print(
+        f"{'ours':20} {'weights':>9} {'time':>9}   {'peer':12} {'weights':>9} {'time':>9}   ratio"
+    )
+    for name, settings in variants.items():
+        ours, size = dema_update(sampler, window, d_model=width, n_layers=layers, **settings)
+        for setting, (theirs, other) in peers.items():
+            timing = paired(ours, theirs, repeats)
+            print(
+                f"{name:20} {size:9,} {timing.left * 1e3:6.1f} ms   {setting:12} {other:9,} "
+                f"{timing.right * 1e3:6.1f} ms {timing.ratio:6.2f}x",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
