@@ -21,7 +21,6 @@ def train(output: Path, updates: int) -> None:
     model = DeMa(
         d_model=64,
         context_length=10,
-        return_scale=100,
         learning_rate="lin_1e-3",
         warmup_steps=100,
         seed=0,

@@ -45,8 +45,9 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         weight_decay: AdamW's weight decay, on matrices only.
         warmup_steps: Updates over which the learning rate rises to its value in a straight line.
         max_grad_norm: The gradient is scaled down to this norm.
-        return_scale: Returns-to-go are divided by this; None is the largest absolute
-            return-to-go of the data.
+        return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
+            return-to-go of the data. A model follows what it is asked for only if it can tell
+            returns apart; divided by the largest itself, it hardly can.
         target_return: The return the policy asks for by default; None is the data's best return.
         inference: How the policy remembers: "window" re-encodes the last K steps, "recurrent"
             carries a state, "staggered" carries two that restart in turn; None is the system's own.
@@ -293,11 +294,11 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     def _prepare(self, data: Trajectories) -> Training:
         """Make model, optimiser and sampler, or go on with those that there are."""
         if self.policy is None:
-            largest = float(np.abs(data.returns_to_go).max())
+            scale = float(np.abs(data.returns_to_go).max()) / 5
             policy = self.make_policy(
                 data.observation_space,
                 data.action_space,
-                return_scale=largest or 1.0,
+                return_scale=scale or 1.0,
                 target_return=float(data.returns.max()),
             )
             if data.images is None:
