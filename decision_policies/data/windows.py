@@ -90,7 +90,7 @@ class WindowSampler(Sampler):
 
     Deviations:
         The papers draw the window's first step. Then the first step of an episode comes up in one
-        window and a later one in K, and a policy meets the start of every episode.
+        window and a later one in K, although a policy meets the start of every episode.
     """
 
     def sample(self) -> Window:
