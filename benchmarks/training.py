@@ -16,9 +16,9 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel  # 
 
 from benchmarks.timing import paired  # noqa: E402
 from decision_policies import DeMa, Trajectories  # noqa: E402
-from decision_policies.algorithms.training import Training  # noqa: E402
 from decision_policies.batch import Window  # noqa: E402
 from decision_policies.data.windows import WindowSampler  # noqa: E402
+from decision_policies.learning.training import Training  # noqa: E402
 
 OBSERVATION, ACTION, RATE, DECAY, MAX_NORM = 11, 3, 1e-4, 1e-4, 0.25
 Update = Callable[[], Tensor]

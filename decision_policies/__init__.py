@@ -52,9 +52,9 @@ def load(name: str | PathLike[str], device: str = "auto") -> SequenceAlgorithm:
         CheckpointError: It is no whole, unaltered checkpoint, or of a class unknown here.
     """
     from decision_policies.algorithms import BY_NAME
-    from decision_policies.algorithms.persistence import without_zip
     from decision_policies.checkpoint import open_checkpoint
     from decision_policies.errors import CheckpointError
+    from decision_policies.learning.persistence import without_zip
 
     algorithm = open_checkpoint(without_zip(name)).config.get("algorithm")
     if not isinstance(algorithm, str) or algorithm not in BY_NAME:

@@ -20,6 +20,7 @@ ROOMS = [
     ["models"],
     ["data", "contexts"],
     ["policy"],
+    ["learning"],
     ["algorithms"],
     ["evaluation"],
 ]

@@ -21,8 +21,8 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 
 from decision_policies import DeMa, Trajectories, evaluate_policy
-from decision_policies.algorithms.optimisation import make_optimizer, make_schedule
 from decision_policies.data import SegmentSampler, WindowSampler
+from decision_policies.learning.optimisation import make_optimizer, make_schedule
 from tests.laws.cases import dema, trajectories
 from tests.test_evaluation import Uneven
 

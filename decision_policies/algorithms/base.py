@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from decision_policies.algorithms import hyperparameters, persistence, sb3
-from decision_policies.algorithms.hyperparameters import setting
-from decision_policies.algorithms.optimisation import Schedule, make_schedule
-from decision_policies.algorithms.training import Training
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.data.windows import Sampler, SegmentSampler, WindowSampler
 from decision_policies.errors import DatasetError
 from decision_policies.inputs import check_same_space
+from decision_policies.learning import hyperparameters, persistence, sb3
+from decision_policies.learning.hyperparameters import setting
+from decision_policies.learning.optimisation import Schedule, make_schedule
+from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
 from decision_policies.spec import Inference, SequenceSpec

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from decision_policies.algorithms.base import SequenceAlgorithm
-from decision_policies.algorithms.hyperparameters import setting
+from decision_policies.learning.hyperparameters import setting
 from decision_policies.models import SequenceModel, StepEmbedding, TokenModel, make_head
 from decision_policies.models.embedding import EmbeddingStyle
 from decision_policies.nets import Chain, Mamba, Mixer, Pointwise, Residual

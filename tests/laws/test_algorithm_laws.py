@@ -81,6 +81,8 @@ def test_interrupted_saved_loaded_and_resumed_equals_uninterrupted(
     assert part.num_timesteps == 4
     part.save(tmp_path / "part")
     resumed = DeMa.load(tmp_path / "part", device="cpu")
+    resumed.save(tmp_path / "again")  # untouched, it keeps what a resume needs
+    resumed = DeMa.load(tmp_path / "again", device="cpu")
     resumed.learn(trajectories(kind), 5, reset_num_timesteps=False)
     assert resumed.num_timesteps == 9
     assert same_weights(whole, resumed)

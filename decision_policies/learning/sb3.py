@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor
 
-from decision_policies.algorithms.holder import PolicyHolder
+from decision_policies.learning.holder import PolicyHolder
 
 if TYPE_CHECKING:
     from stable_baselines3.common.callbacks import BaseCallback

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from decision_policies import tree
-from decision_policies.algorithms.optimisation import DivergenceGuard, make_optimizer
 from decision_policies.batch import Losses, Window
 from decision_policies.data.windows import Sampler
 from decision_policies.errors import TrainingDivergedError
+from decision_policies.learning.optimisation import DivergenceGuard, make_optimizer
 from decision_policies.models.model import SequenceModel
 from decision_policies.tree import State
 

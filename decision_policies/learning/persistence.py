@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from decision_policies import checkpoint, tree
-from decision_policies.algorithms import hyperparameters
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import CheckpointError
+from decision_policies.learning import hyperparameters
+from decision_policies.learning.training import Training
+from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
 from decision_policies.spec import SequenceSpec
-
-if TYPE_CHECKING:
-    from decision_policies.algorithms.base import SequenceAlgorithm
-    from decision_policies.algorithms.training import Training
-
-A = TypeVar("A", bound="SequenceAlgorithm")
 
 ENTRIES = {
     "format_version",
@@ -87,7 +83,30 @@ class SavedTraining:
                 )
 
 
-def save(algorithm: SequenceAlgorithm, path: str | PathLike[str], *, training_state: bool) -> None:
+class Learner(Protocol):
+    """What is saved and loaded of an algorithm; see `SequenceAlgorithm`."""
+
+    policy: SequencePolicy | None
+    source: Source
+    num_timesteps: int
+    seed: int | None
+    _training: Training | None
+    _saved_training: SavedTraining | None
+
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """List the hyper-parameters and their values."""
+
+    def build_model(self, spec: SequenceSpec) -> SequenceModel:
+        """Compose the network for a spec."""
+
+    def torch_device(self) -> torch.device:
+        """Device to put the weights on."""
+
+
+A = TypeVar("A", bound=Learner)
+
+
+def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool) -> None:
     """Write an algorithm to a folder; see `SequenceAlgorithm.save`."""
     policy = algorithm.policy
     assert policy is not None, "the caller has checked it"
@@ -112,6 +131,8 @@ def save(algorithm: SequenceAlgorithm, path: str | PathLike[str], *, training_st
         tensors, state = algorithm._training.state_dict()
         digest = algorithm._training.sampler.trajectories.source.digest
         training = (tensors, {**state, "data": digest})
+    elif training_state and algorithm._saved_training is not None:  # loaded, and not trained since
+        training = (algorithm._saved_training.tensors, algorithm._saved_training.values)
     checkpoint.write(without_zip(path), config, policy.model.state_dict(), training)
 
 
@@ -160,7 +181,8 @@ def _construct(cls: type[A], folder: Path, values: object, device: str) -> A:
         raise CheckpointError(f"{folder}: hyperparameters are no JSON object")
     try:
         hyperparameters.check_names(cls, values)
-        return cls(**{**values, "device": device})
+        construct: Callable[..., A] = cls
+        return construct(**{**values, "device": device})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
 

@@ -1,0 +1,1 @@
+"""What every algorithm learns, logs and saves with; the systems themselves are in `algorithms`."""
