@@ -20,6 +20,7 @@ from decision_policies.errors import DatasetError
 from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence, sb3
 from decision_policies.learning.hyperparameters import setting
+from decision_policies.learning.interrupt import deferred_interrupt
 from decision_policies.learning.optimisation import Schedule, make_schedule
 from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
@@ -153,7 +154,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             reset_num_timesteps,
         )
         hooks = sb3.make_callback(callback, self, progress_bar)
-        with training.random_stream():
+        with training.random_stream(), deferred_interrupt() as interrupt:
             hooks.on_training_start(locals(), globals())
             try:
                 while self.num_timesteps < total_timesteps:
@@ -170,6 +171,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
                     hooks.update_locals(locals())
                     if not hooks.on_step():
                         break
+                    interrupt.check()
             except KeyboardInterrupt:
                 warnings.warn(
                     f"interrupted after {self.num_timesteps} of {total_timesteps} updates; what "

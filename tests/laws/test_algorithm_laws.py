@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import decision_policies
 from decision_policies import DeMa
 from decision_policies.data import SegmentSampler, WindowSampler
+from decision_policies.learning.training import Training
 from tests.laws.cases import SPACES, VARIANTS, dema, sample, trajectories, windows
 
 
@@ -100,6 +102,26 @@ def test_ctrl_c_keeps_what_was_learnt_and_can_be_resumed(variant: dict[str, Any]
         part.learn(trajectories(), 9, callback=interrupt)
     assert part.predict(np.zeros(3, np.float32))[0].shape == (2,)
     part.learn(part._training.sampler.trajectories, 5, reset_num_timesteps=False)  # type: ignore[union-attr]
+    assert same_weights(whole, part)
+
+
+def test_ctrl_c_in_the_middle_of_an_update_lets_it_finish(
+    variant: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = dema(**variant).learn(trajectories(), 9), dema(**variant)
+    losses = Training.losses
+
+    def press(self: Training, *arguments: Any) -> Any:
+        if part.num_timesteps == 3:
+            signal.raise_signal(signal.SIGINT)
+        return losses(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "losses", press)
+        with pytest.warns(UserWarning, match="interrupted after 4 of 9 updates"):
+            part.learn(trajectories(), 9)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    part.learn(trajectories(), 5, reset_num_timesteps=False)
     assert same_weights(whole, part)
 
 
