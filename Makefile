@@ -5,19 +5,16 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test test-slow lint benchmark clean
+.PHONY: help quickstart test lint benchmark clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
 
-quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in minutes
+quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in two minutes
 	$(BIN)/python examples/01_quickstart.py
 
-test: $(VENV)/test lint  ## Types, style and all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(VENV)/test  ## The tests that take minutes
-	$(BIN)/python -m pytest -m slow
+test: $(VENV)/test lint  ## Types, style and all tests
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

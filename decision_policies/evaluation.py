@@ -84,12 +84,18 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
         Returns and lengths, in the order of the seeds.
 
     Raises:
+        TypeError: The environment is neither an id nor a function.
         ValueError: Fewer than one episode or environment, a target that is not finite, or other
             spaces than the policy's.
     """
     if n_eval_episodes < 1 or n_envs < 1:
         raise ValueError(
             f"n_eval_episodes and n_envs must be at least 1, got {n_eval_episodes} and {n_envs}"
+        )
+    if not (isinstance(env, str) or callable(env)):
+        raise TypeError(
+            f"env must be a registered id or a function that makes an environment, since several "
+            f"run at once; got {type(env).__name__}: pass lambda: gym.make(...)"
         )
     held = policy if isinstance(policy, SequencePolicy) else policy.policy
     if held is None:

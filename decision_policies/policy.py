@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, SupportsFloat
 
 import gymnasium as gym
@@ -85,7 +85,7 @@ class SequencePolicy:
     ) -> None:
         self.model = model
         self.spec = model.spec
-        self.inference: Inference = inference or model.spec.inference
+        self.inference = self._checked(inference or model.spec.inference)
         self._target = inputs.target_return(
             model.spec.target_return if target_return is None else target_return
         )
@@ -143,7 +143,7 @@ class SequencePolicy:
         Raises:
             ValueError: Wrong shape, a value that is not finite, another number of environments
                 than before, or a state handed in. Nothing has changed then; the call can be
-                repeated.
+                repeated. Or the network's output is not finite; the session is reset then.
             TypeError: The observation is of a wrong kind, such as the pair that `reset` returns.
         """
         if state is not None:
@@ -232,7 +232,8 @@ class SequencePolicy:
         if not isinstance(env, gym.Env):
             raise TypeError(
                 f"wrap takes a single gymnasium.Env, got {type(env).__name__}; for a vector of "
-                "environments call policy.observe(rewards, terminated, truncated) after each step"
+                "environments with autoreset mode SAME_STEP or DISABLED, call "
+                "policy.observe(rewards, terminated, truncated) after each step"
             )
         inputs.check_same_space(env.observation_space, self.spec.observation_space, "observation")
         inputs.check_same_space(env.action_space, self.spec.action_space, "action")
@@ -244,12 +245,18 @@ class SequencePolicy:
         Args:
             inference: Another way to remember; None keeps this one.
             seed: Seeds the fork's sampling.
+
+        Raises:
+            ValueError: There is no such way to remember, or the context is too short for it.
         """
         fork = copy.copy(self)
-        fork.inference = inference or self.inference
+        fork.inference = self._checked(inference or self.inference)
         fork._rng = np.random.default_rng(seed)
         fork._session = None
         return fork
+
+    def _checked(self, inference: Inference) -> Inference:
+        return replace(self.spec, inference=inference).inference
 
     def _begin(self, rows: int) -> Session:
         """Start a session of n environments, all at the start of an episode."""

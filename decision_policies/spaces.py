@@ -92,6 +92,8 @@ def from_json(data: object, name: str = "space") -> spaces.Space[Any]:
             low, high = (_array(data[k], shape, dtype, f"{name}.{k}") for k in ("low", "high"))
             return spaces.Box(low, high, shape, np.dtype(dtype).type)
         n, start = (_integer(data[k], f"{name}.{k}") for k in ("n", "start"))
+        if n > MAX_ELEMENTS:
+            raise CheckpointError(f"{name}.n: {n} is too large (at most 2^24)")
         return spaces.Discrete(n, start=start, dtype=np.dtype(dtype).type)
     except CheckpointError:
         raise

@@ -69,7 +69,7 @@ FORGED: dict[str, tuple[dict[str, Any], str]] = {
     "wide": ({f"{BOX}.shape": [1 << 19]}, "does not fit its config"),
     "many": (
         {BOX: {"type": "Discrete", "n": 10**12, "start": 0, "dtype": "int64"}},
-        "does not fit its config",
+        r"observation_space\.n: 1000000000000 is too large",
     ),
 }
 RAW: dict[str, tuple[str, str, str]] = {

@@ -243,3 +243,9 @@ def test_a_rate_that_blows_the_last_update_up_is_not_left_in_the_weights() -> No
         algorithm.learn(tiny_trajectories(False), 1)
     assert algorithm.policy is not None
     assert all(bool(p.isfinite().all()) for p in algorithm.policy.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["cartpole/mixd-v0", "cartpole/mixed"])
+def test_a_misspelt_id_of_a_shipped_set_is_helped(name: str) -> None:
+    with pytest.raises(DatasetError, match="did you mean 'cartpole/mixed-v0'"):
+        Trajectories.from_minari(name)

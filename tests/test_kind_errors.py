@@ -213,13 +213,16 @@ def test_an_untrained_algorithm_cannot_act_be_evaluated_or_saved() -> None:
         evaluate_policy(algorithm, Still, 1)
     for call in (
         lambda: algorithm.predict(GOOD),
-        lambda: algorithm.observe(1.0),
         lambda: algorithm.reset(),
-        lambda: algorithm.wrap(Still()),
         lambda: algorithm.save("nowhere"),
     ):
         with pytest.raises(RuntimeError, match=r"no policy yet: call learn first, or DeMa.load"):
             call()
+
+
+def test_environments_must_be_makable_to_be_evaluated_in() -> None:
+    with pytest.raises(TypeError, match="got Still: pass lambda"):
+        evaluate_policy(tiny_algorithm(), Still(), 1)  # type: ignore[arg-type]
 
 
 FORMS: dict[str, Callable[[NDArray[np.float32]], Any]] = {

@@ -22,8 +22,9 @@ from stable_baselines3.common.monitor import Monitor
 
 from decision_policies import DeMa, Trajectories, evaluate_policy
 from decision_policies.data import SegmentSampler, WindowSampler
+from decision_policies.data.trajectories import Source
 from decision_policies.learning.optimisation import make_optimizer, make_schedule
-from tests.laws.cases import dema, trajectories
+from tests.laws.cases import SPACES, dema, trajectories
 from tests.test_evaluation import Uneven
 
 
@@ -90,8 +91,8 @@ def test_a_progress_bar_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_tensorboard_gets_a_folder_a_run(tmp_path: Path) -> None:
+    algorithm = dema(tensorboard_log=str(tmp_path))
     for expected in ("DeMa_1", "DeMa_2"):
-        algorithm = dema(tensorboard_log=str(tmp_path))
         algorithm.learn(trajectories(), 4, log_interval=2)
         algorithm.logger.close()
         assert any((tmp_path / expected).glob("events.out.tfevents*"))
@@ -181,6 +182,60 @@ def test_segments_follow_each_trajectory_to_its_end() -> None:
             clock[row] = first + len(real)
             finished = ends == pytest.approx(last, abs=1e-6)
             assert len(real) == 4 or finished, "only an episode's end cuts a segment short"
+
+
+def test_a_segment_of_one_step_is_not_lost() -> None:
+    space = spaces.Box(-1, 1, (1,))
+    episode = {"observations": np.zeros((9, 1)), "actions": np.zeros((9, 1)), "rewards": np.ones(9)}
+    data = Trajectories.from_episodes([episode], space, space)
+    sampler = SegmentSampler(data, 4, 1, seed=0)
+    lengths = [int(sampler.sample().mask.sum()) for _ in range(6)]
+    assert lengths == [4, 4, 1, 4, 4, 1]
+
+
+def test_a_new_policy_is_what_a_later_learn_trains() -> None:
+    algorithm = dema().learn(trajectories("box-discrete"), 3)
+    algorithm.make_policy(*SPACES["box-discrete"])
+    assert algorithm.policy is not None
+    before = {k: v.clone() for k, v in algorithm.policy.model.state_dict().items()}
+    algorithm.learn(trajectories("box-discrete"), 3)
+    after = algorithm.policy.model.state_dict()
+    assert not torch.equal(before["head.linear.weight"], after["head.linear.weight"])
+    assert not torch.equal(
+        before["embedding.observation.mean"], after["embedding.observation.mean"]
+    )
+
+
+def test_other_data_and_another_batch_size_are_taken_up() -> None:
+    space = spaces.Box(-1, 1, (1,))
+    sets = []
+    for value in (0.0, 1.0):
+        episode = {
+            "observations": np.full((5, 1), value),
+            "actions": np.zeros((5, 1)),
+            "rewards": np.ones(5),
+        }
+        data = Trajectories.from_episodes([episode], space, space, source=Source(str(value)))
+        sets.append(data)
+    algorithm = dema().learn(sets[0], 1).learn(sets[1], 1)
+    assert algorithm._training is not None
+    assert algorithm._training.sampler.trajectories is sets[1]
+    algorithm.batch_size = 3
+    algorithm.learn(sets[1], 1)
+    assert algorithm._training.sampler.sample().shape[0] == 3
+    algorithm.batch_size = -3
+    with pytest.raises(ValueError, match="batch_size"):
+        algorithm.learn(sets[1], 1)
+
+
+def test_an_environment_wrapped_before_the_first_learn_reports_during_it() -> None:
+    algorithm = dema()
+    env = algorithm.wrap(Monitor(Uneven()))
+    evaluation = EvalCallback(env, eval_freq=3, n_eval_episodes=2, verbose=0, warn=False)
+    algorithm.learn(
+        trajectories("box-discrete"), 3, callback=evaluation
+    )  # a held return would warn
+    assert np.isfinite(evaluation.last_mean_reward)
 
 
 class Cue(gym.Env[Any, Any]):

@@ -137,7 +137,9 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             ValueError: A number of updates is negative or not whole.
             TrainingDivergedError: The loss is no longer finite; the weights are the last good ones.
         """
-        if not isinstance(total_timesteps, int) or total_timesteps < 0 or log_interval < 1:
+        hyperparameters.check(self)
+        whole = isinstance(total_timesteps, (int, np.integer)) and total_timesteps is not True
+        if not whole or total_timesteps < 0 or log_interval < 1:
             raise ValueError(
                 "total_timesteps must be a whole number of at least 0 and log_interval at least 1, "
                 f"got {total_timesteps!r} and {log_interval!r}"
@@ -146,7 +148,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         model, schedule = training.model, make_schedule(self.learning_rate)
         if reset_num_timesteps:
             self.num_timesteps = 0
-        total_timesteps += self.num_timesteps
+        total_timesteps = int(total_timesteps) + self.num_timesteps
         self.start_log(
             self.verbose,
             self.tensorboard_log,
@@ -175,7 +177,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             except KeyboardInterrupt:
                 warnings.warn(
                     f"interrupted after {self.num_timesteps} of {total_timesteps} updates; what "
-                    "was learnt is kept (save it, or learn again to go on)",
+                    "was learnt is kept. To go on as if nothing had happened: learn(dataset, "
+                    f"{total_timesteps - self.num_timesteps}, reset_num_timesteps=False)",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -195,6 +198,9 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     ) -> SequencePolicy:
         """Make an untrained policy for given spaces, with weights drawn from `seed`.
 
+        It takes the place of the present policy; a `learn` that follows trains it, with the scale
+        and target given here rather than the data's.
+
         Args:
             observation_space: Space of one observation.
             action_space: Space of one action.
@@ -207,14 +213,16 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             self.return_scale or return_scale,
             target_return if self.target_return is None else self.target_return,
         )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([]):
             if self.seed is not None:
                 torch.manual_seed(self.seed)
             else:
-                torch.seed()
+                torch.default_generator.seed()
             model = self.build_model(spec)
         model.to(self.torch_device()).eval()
         self.policy = SequencePolicy(model, seed=self.seed)
+        self._training = self._saved_training = None  # they belong to the model that was before
+        self.num_timesteps = 0
         return self.policy
 
     def make_spec(
@@ -297,26 +305,29 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         """Make model, optimiser and sampler, or go on with those that there are."""
         if self.policy is None:
             scale = float(np.abs(data.returns_to_go).max()) / 5
-            policy = self.make_policy(
+            self.make_policy(
                 data.observation_space,
                 data.action_space,
                 return_scale=scale or 1.0,
                 target_return=float(data.returns.max()),
             )
-            if data.images is None:
-                mean, std = data.observation_statistics()
-                policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
         policy = self._trained()
         check_same_space(data.observation_space, policy.observation_space, "observation")
         check_same_space(data.action_space, policy.action_space, "action")
         if self._training is None:
+            if self.num_timesteps == 0 and data.images is None:
+                mean, std = data.observation_statistics()
+                policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
             sampler = self._sampler(data)
             training = Training(policy.model, sampler, self.weight_decay, self.seed)
             if self._saved_training is not None:
                 self._saved_training.restore(training, data)
                 self._saved_training = None
             self._training = training
-        elif self._training.sampler.trajectories.source.digest != data.source.digest:
+        elif (
+            self._training.sampler.trajectories.source.digest != data.source.digest
+            or self._training.sampler.batch_size != self.batch_size
+        ):
             self._training.change_data(self._sampler(data))
         self.source = data.source
         return self._training

@@ -60,13 +60,14 @@ def _load(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
         raise DatasetError(
             f"expected a Minari id, a path object or a MinariDataset, got {type(dataset).__name__}"
         )
-    local = sorted(minari.list_local_datasets())
+    shipped = {str(p.parent.parent.relative_to(SHIPPED)) for p in SHIPPED.rglob("metadata.json")}
+    local = sorted({*minari.list_local_datasets(), *shipped})
     if not ID.fullmatch(dataset):
         raise DatasetError(
-            f"{dataset!r} is no Minari id: ids end in a version, as in 'mujoco/hopper/medium-v0'"
-            + _close(dataset, local)
+            f"{dataset!r} is no Minari id: ids end in a version, as in 'mujoco/hopper/medium-v0' "
+            "(for a dataset's folder, pass pathlib.Path(...))" + _close(dataset, local)
         )
-    if dataset not in local and (SHIPPED / dataset / "data").is_dir():
+    if dataset in shipped and dataset not in minari.list_local_datasets():
         return minari.MinariDataset(SHIPPED / dataset / "data")
     try:
         return minari.load_dataset(dataset, download=dataset not in local)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,12 @@ class Trajectories:
         packed = np.concatenate(rows)
         pictures = np.concatenate(images) if images else None
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-        if source is None:
+        source = source or Source()
+        if not source.digest:
             digest = hashlib.sha256()
             for array in (packed, offsets, pictures):
                 digest.update(b"" if array is None else np.ascontiguousarray(array).data)
-            source = Source(digest=digest.hexdigest())
+            source = replace(source, digest=digest.hexdigest())
         return cls(packed, pictures, offsets, observation_space, action_space, source)
 
     @classmethod

@@ -41,16 +41,23 @@ class PolicyHolder:
         truncated: ArrayLike = False,
         action: ArrayLike | None = None,
     ) -> None:
-        """Report what the last actions earned; see `SequencePolicy.observe`."""
-        self._trained().observe(reward, terminated, truncated, action)
+        """Report what the last actions earned; see `SequencePolicy.observe`.
+
+        Before there is a policy, the call does nothing.
+        """
+        if self.policy is not None:
+            self.policy.observe(reward, terminated, truncated, action)
 
     def reset(self, target_return: ArrayLike | None = None) -> None:
         """Forget everything; see `SequencePolicy.reset`."""
         self._trained().reset(target_return)
 
     def wrap(self, env: gym.Env[Any, Any]) -> Feedback:
-        """Wrap an environment so that it reports its rewards; see `SequencePolicy.wrap`."""
-        return self._trained().wrap(env)
+        """Wrap an environment so that it reports its rewards; see `SequencePolicy.wrap`.
+
+        It may be called before the first `learn`, for a callback that evaluates during it.
+        """
+        return Feedback(env, self) if self.policy is None else self.policy.wrap(env)
 
     def _trained(self) -> SequencePolicy:
         if self.policy is None:

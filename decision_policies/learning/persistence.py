@@ -16,6 +16,7 @@ from decision_policies import checkpoint, tree
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import CheckpointError
 from decision_policies.learning import hyperparameters
+from decision_policies.learning.optimisation import Schedule
 from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
@@ -112,13 +113,14 @@ def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool)
     assert policy is not None, "the caller has checked it"
     values = dict(algorithm.hyperparameters())
     if callable(values["learning_rate"]):
-        values["learning_rate"] = float(values["learning_rate"](1.0))
+        values["learning_rate"] = _largest_rate(values["learning_rate"])
         warnings.warn(
-            "a learning-rate function cannot be saved; its first value is kept instead "
+            "a learning-rate function cannot be saved; its largest value is kept instead "
             "('lin_<rate>' and 'cos_<rate>' can be saved)",
             UserWarning,
             stacklevel=3,
         )
+    _check_unchanged(algorithm, policy)
     config = {
         "algorithm": type(algorithm).__name__,
         "hyperparameters": values,
@@ -134,6 +136,23 @@ def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool)
     elif training_state and algorithm._saved_training is not None:  # loaded, and not trained since
         training = (algorithm._saved_training.tensors, algorithm._saved_training.values)
     checkpoint.write(without_zip(path), config, policy.model.state_dict(), training)
+
+
+def _largest_rate(schedule: Schedule) -> float:
+    return max(float(schedule(remaining / 100)) for remaining in range(101))
+
+
+def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
+    """Refuse to write what could not be read back: hyper-parameters that do not fit the weights."""
+    hyperparameters.check(algorithm)
+    with torch.device("meta"):
+        expected = algorithm.build_model(policy.spec).state_dict()
+    shapes = {name: tensor.shape for name, tensor in policy.model.state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in expected.items()}:
+        raise CheckpointError(
+            "the hyper-parameters were changed after the policy was made, so its weights no longer "
+            "fit them: set them back, or learn anew with a new algorithm"
+        )
 
 
 def load(cls: type[A], path: str | PathLike[str], device: str) -> A:
@@ -153,7 +172,7 @@ def load(cls: type[A], path: str | PathLike[str], device: str) -> A:
     with torch.device("meta"):
         expected = algorithm.build_model(spec).state_dict()
     weights = saved.weights(expected)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([]):
         model = algorithm.build_model(spec)
     model.load_state_dict(weights, strict=True)
     model.to(algorithm.torch_device()).eval()
@@ -182,7 +201,8 @@ def _construct(cls: type[A], folder: Path, values: object, device: str) -> A:
     try:
         hyperparameters.check_names(cls, values)
         construct: Callable[..., A] = cls
-        return construct(**{**values, "device": device})
+        # Where to compute and where to log are matters of this machine, not of the one that saved.
+        return construct(**{**values, "device": device, "tensorboard_log": None})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
 
@@ -196,7 +216,8 @@ def _source(folder: Path, data: object) -> Source:
     scores = data["reference_scores"]
     if scores is None:
         return Source(**data)
-    if not isinstance(scores, list) or [type(x) for x in scores] != [float, float]:
+    numbers = isinstance(scores, list) and all(type(x) in (int, float) for x in scores)
+    if not numbers or len(scores) != 2:
         raise CheckpointError(f"{folder}: source.reference_scores are {scores!r}, not two numbers")
     return Source(**{**data, "reference_scores": tuple(scores)})
 

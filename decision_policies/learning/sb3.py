@@ -33,6 +33,7 @@ class Surface(PolicyHolder):
         _logger: Logger | None
 
     _logger = None
+    _custom_logger = False
     _log_started = 0.0
     _log_first = 0
 
@@ -41,7 +42,7 @@ class Surface(PolicyHolder):
 
         A logger that was set by `set_logger` is kept.
         """
-        if self._logger is None:
+        if not self._custom_logger:
             from stable_baselines3.common.utils import configure_logger
 
             self._logger = configure_logger(verbose, folder, name, reset)
@@ -57,6 +58,7 @@ class Surface(PolicyHolder):
     def set_logger(self, logger: Logger) -> None:
         """Use a logger of your own, made by `stable_baselines3.common.logger.configure`."""
         self._logger = logger
+        self._custom_logger = True
 
     def get_env(self) -> VecEnv:
         """Return a stand-in with one environment, which Stable-Baselines3's callbacks ask for."""
@@ -103,8 +105,9 @@ def make_callback(callback: Callback, algorithm: Any, progress_bar: bool) -> Bas
         ProgressBarCallback,
     )
 
-    if callback is None or isinstance(callback, list):
-        made: BaseCallback = CallbackList(callback or [])
+    if callback is None or isinstance(callback, (list, tuple)):
+        each = [c if isinstance(c, BaseCallback) else ConvertCallback(c) for c in callback or ()]
+        made: BaseCallback = CallbackList(each)
     elif isinstance(callback, BaseCallback):
         made = callback
     else:

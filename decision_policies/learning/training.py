@@ -45,6 +45,7 @@ class Training:
         else:
             generator.manual_seed(seed)
         self._random_state = generator.get_state()
+        self._streaming = False
 
     def change_data(self, sampler: Sampler) -> None:
         """Go on with other data: the same optimiser, a new sampler, no hidden state."""
@@ -54,11 +55,16 @@ class Training:
     @contextmanager
     def random_stream(self) -> Iterator[None]:
         """Use this training's own random stream, and give the user's back afterwards."""
-        with torch.random.fork_rng():
+        device = next(self.model.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.set_rng_state(self._random_state)
+            if device.type == "cuda":
+                torch.cuda.manual_seed(torch.initial_seed())
+            self._streaming = True
             try:
                 yield
             finally:
+                self._streaming = False
                 self._random_state = torch.get_rng_state()
 
     def losses(self, window: Window, carries_state: bool) -> Losses:
@@ -109,7 +115,7 @@ class Training:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take everything down as named tensors and JSON-able values."""
-        tensors = {"random": self._random_state}
+        tensors = {"random": torch.get_rng_state() if self._streaming else self._random_state}
         moments = self.optimizer.state_dict()["state"]
         for index, entries in moments.items():
             for name, value in entries.items():

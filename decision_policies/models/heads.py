@@ -99,13 +99,14 @@ class ContinuousHead(Head):
     def act(
         self, parameters: NDArray[np.float32], deterministic: bool, rng: np.random.Generator
     ) -> NDArray[Any]:
-        """Scale to the space; the head has no distribution, so `deterministic` changes nothing."""
+        """Scale to the space, round where it holds integers, clip; there is nothing to sample."""
         actions = parameters * self._scale + self._offset
         if len(self.space.shape) != 1:
             actions = actions.reshape(-1, *self.space.shape)
-        if self.bounded:
-            actions = np.minimum(np.maximum(actions, self.space.low), self.space.high)
-        return actions.astype(self.space.dtype)
+        if not np.issubdtype(self.space.dtype, np.floating):
+            actions = np.rint(actions)
+        actions = np.minimum(np.maximum(actions, self.space.low), self.space.high)
+        return cast(NDArray[Any], actions.astype(self.space.dtype))
 
 
 class DiscreteHead(Head):

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import CheckpointCallback
 
 import decision_policies
 from decision_policies import DeMa
 from decision_policies.data import SegmentSampler, WindowSampler
 from decision_policies.learning.training import Training
-from tests.laws.cases import SPACES, VARIANTS, dema, sample, trajectories, windows
+from tests.laws.cases import MODES, SPACES, VARIANTS, dema, sample, trajectories, windows
 
 
 @pytest.fixture(params=VARIANTS)
@@ -90,6 +91,17 @@ def test_interrupted_saved_loaded_and_resumed_equals_uninterrupted(
     assert same_weights(whole, resumed)
 
 
+def test_a_checkpoint_saved_during_training_resumes_exactly(
+    kind: str, variant: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = dema(**variant).learn(
+        trajectories(kind), 9, callback=CheckpointCallback(4, str(tmp_path), "at")
+    )
+    resumed = DeMa.load(tmp_path / "at_4_steps", device="cpu")
+    resumed.learn(trajectories(kind), 5, reset_num_timesteps=False)
+    assert same_weights(whole, resumed)
+
+
 def test_ctrl_c_keeps_what_was_learnt_and_can_be_resumed(variant: dict[str, Any]) -> None:
     def interrupt(local: dict[str, Any], _: dict[str, Any]) -> bool:
         if local["self"].num_timesteps == 4:
@@ -129,25 +141,32 @@ ACT = """
 import sys, numpy as np, torch
 torch.set_num_threads(1)
 import decision_policies
-policy = decision_policies.load(sys.argv[1], device="cpu").policy
-data = np.load(sys.argv[2])
-actions = [policy.predict(o, reward=None if t == 0 else 0.5)[0] for t, o in enumerate(data)]
+data, actions = np.load(sys.argv[2]), []
+for folder in sys.argv[4:]:
+    policy = decision_policies.load(folder, device="cpu").policy
+    for mode in ("window", "recurrent", "staggered"):
+        fork = policy.fork(inference=mode)
+        actions += [fork.predict(o, reward=None if t == 0 else 0.5)[0] for t, o in enumerate(data)]
 np.save(sys.argv[3], np.array(actions))
 """
 
 
-@pytest.mark.parametrize("name", ["B3LD-pre", "BL3D-pre", "rnn-B3LD"])
-@pytest.mark.parametrize("kind", ["box-box", "discrete-discrete"])
-def test_a_new_process_loads_and_acts_bit_equal(name: str, kind: str, tmp_path: Path) -> None:
-    algorithm = dema(**VARIANTS[name]).learn(trajectories(kind), 5)
-    algorithm.save(tmp_path / "saved")
+def test_a_new_process_loads_and_acts_bit_equal(kind: str, tmp_path: Path) -> None:
     observations = sample(np.random.default_rng(0), SPACES[kind][0], 15)
     np.save(tmp_path / "observations.npy", observations)
-    files = [str(tmp_path / f) for f in ("saved", "observations.npy", "actions.npy")]
-    subprocess.run([sys.executable, "-W", "error", "-c", ACT, *files], check=True, timeout=120)
-    here = [
-        algorithm.predict(o, reward=None if t == 0 else 0.5)[0] for t, o in enumerate(observations)
-    ]
+    here, folders = [], []
+    for name, options in VARIANTS.items():
+        algorithm = dema(**options).learn(trajectories(kind), 5)
+        algorithm.save(tmp_path / name)
+        folders.append(str(tmp_path / name))
+        assert algorithm.policy is not None
+        for mode in MODES:
+            fork = algorithm.policy.fork(inference=mode)
+            for t, observation in enumerate(observations):
+                here.append(fork.predict(observation, reward=None if t == 0 else 0.5)[0])
+    files = [str(tmp_path / f) for f in ("observations.npy", "actions.npy")]
+    command = [sys.executable, "-W", "error", "-c", ACT, "-", *files, *folders]
+    subprocess.run(command, check=True, timeout=120)
     np.testing.assert_array_equal(np.load(tmp_path / "actions.npy"), np.array(here))
 
 

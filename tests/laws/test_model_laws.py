@@ -98,9 +98,17 @@ def test_changing_an_action_changes_no_prediction_up_to_it(
 
 
 @torch.no_grad()
-def test_junk_in_the_padding_changes_no_real_step(net: SequenceModel, window: Window) -> None:
+def test_junk_in_the_padding_changes_no_real_step(
+    net: SequenceModel, window: Window, kind: str
+) -> None:
     before = net(window)[0].action
-    junk = replace(window, returns_to_go=torch.where(window.mask, window.returns_to_go, 1e4))
+    other = windows(kind, B, T, seed=9)
+    fields_ = ("observations", "actions", "rewards")
+    mixed = {f: getattr(window, f).clone() for f in fields_}
+    for name, values in mixed.items():
+        values[~window.mask] = getattr(other, name)[~window.mask]
+    returns = torch.where(window.mask, window.returns_to_go, 1e4)
+    junk = replace(window, returns_to_go=returns, **mixed)
     assert not window.mask.all(), "the batch must have padding"
     assert torch.equal(net(junk)[0].action[window.mask], before[window.mask])
     losses = net.loss(net(junk)[0], junk)["loss"], net.loss(net(window)[0], window)["loss"]

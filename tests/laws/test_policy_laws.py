@@ -138,65 +138,6 @@ def test_a_row_that_restarts_acts_as_a_single_environment(
         np.testing.assert_allclose(np.array(together[row]), alone[row][:steps], atol=1e-5, rtol=0)
 
 
-def test_all_modes_agree_while_the_episode_is_shorter_than_the_context(
-    kind: str, variant: dict[str, Any]
-) -> None:
-    net = model(kind, {**variant, "context_length": 12})
-    env = RandomEpisodes(kind)
-    observations = [env.reset(seed=3)[0]] + [env._observation() for _ in range(11)]
-    runs = {}
-    for mode in MODES:
-        policy, logits = SequencePolicy(net, inference=mode, target_return=TARGET), []
-        for t, observation in enumerate(observations):
-            action, _ = policy.predict(observation, reward=None if t == 0 else 0.25)
-            logits.append(np.asarray(action, np.float64))
-        runs[mode] = np.array(logits)
-    np.testing.assert_allclose(runs["recurrent"], runs["window"], atol=1e-5, rtol=0)
-    # The staggered state is the recurrent one until its first restart hands over at t = K.
-    np.testing.assert_allclose(runs["staggered"], runs["window"], atol=1e-5, rtol=0)
-
-
-def test_the_staggered_state_has_seen_between_half_and_all_of_the_context() -> None:
-    kind, k = "box-box", 6
-    net = model(kind, {"context_length": k})
-    env = RandomEpisodes(kind)
-    env.reset(seed=0)
-    observations = [env._observation() for _ in range(25)]
-    policy = SequencePolicy(net, inference="staggered", target_return=0.0)
-    remembered: list[NDArray[Any]] = []
-    for t, observation in enumerate(observations):
-        action, _ = policy.predict(observation, reward=None if t == 0 else 0.0)
-        age = t + 1 if t < k else k // 2 + 1 + (t - k) % (k // 2)  # steps the acting state has seen
-        twin = SequencePolicy(net, inference="recurrent", target_return=0.0)
-        for u in range(t - age + 1, t + 1):
-            if u > t - age + 1:
-                twin.observe(0.0, action=remembered[u - 1])
-            expected, _ = twin.predict(observations[u])
-        np.testing.assert_allclose(action, expected, atol=1e-5, rtol=0)
-        remembered.append(action)
-
-
-def test_the_window_slides_over_the_last_steps() -> None:
-    kind, k = "box-box", 4
-    net = model(kind, {"context_length": k})
-    env = RandomEpisodes(kind)
-    env.reset(seed=0)
-    observations = [env._observation() for _ in range(11)]
-    policy = SequencePolicy(net, inference="window", target_return=1.0)
-    actions: list[NDArray[Any]] = []
-    for t, observation in enumerate(observations):
-        action, _ = policy.predict(observation, reward=None if t == 0 else 0.5)
-        twin = SequencePolicy(net, inference="recurrent", target_return=1.0)
-        first = max(0, t - k + 1)
-        twin.reset(1.0 - 0.5 * first)
-        for u in range(first, t + 1):
-            if u > first:
-                twin.observe(0.5, action=actions[u - 1])
-            expected, _ = twin.predict(observations[u])
-        np.testing.assert_allclose(action, expected, atol=1e-5, rtol=0)
-        actions.append(action)
-
-
 def test_the_executed_action_is_remembered_rather_than_the_predicted_one(
     policy: SequencePolicy, kind: str
 ) -> None:
