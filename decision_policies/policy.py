@@ -276,7 +276,7 @@ class SequencePolicy:
         )
 
     def _pay(self, session: Session, rewards: NDArray[np.float64]) -> None:
-        """Lower the returns-to-go by the rewards; the first session state `observe` touches."""
+        """Lower the returns-to-go by the rewards that followed the last actions."""
         if session.actions is None:
             return
         session.returns_to_go -= rewards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,19 @@ def _private_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["DECISION_POLICIES_CACHE"] = str(root / "cache")
     os.environ["MINARI_DATASETS_PATH"] = str(root / "minari")
     os.environ["XDG_CACHE_HOME"] = str(root / "xdg")
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a tiny trained policy once; not to be changed."""
+    from tests.fixtures import trained
+
+    folder = tmp_path_factory.mktemp("original") / "policy"
+    trained().save(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(original: Path, tmp_path: Path) -> Path:
+    """Copy the saved policy, for a test to damage."""
+    return Path(shutil.copytree(original, tmp_path / "policy"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -31,18 +30,6 @@ FILES = (
     "training/values.json",
 )
 OBSERVATIONS = np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("original") / "policy"
-    trained().save(folder)
-    return folder
-
-
-@pytest.fixture
-def saved(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "policy"))
 
 
 def acts(algorithm: DeMa) -> bytes:

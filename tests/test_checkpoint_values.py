@@ -84,18 +84,6 @@ RAW: dict[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("original") / "policy"
-    trained().save(folder)
-    return folder
-
-
-@pytest.fixture
-def saved(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "policy"))
-
-
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_config_is_refused(name: str, saved: Path) -> None:
     changes, message = FORGED[name]
