@@ -1,7 +1,34 @@
 """Causal sequence maps and their composition; nothing in here knows of reinforcement learning."""
 
-from decision_policies.nets.compose import Chain, Pointwise, Residual
+from decision_policies.nets.attention import Attention, AttentionState
+from decision_policies.nets.compose import (
+    Chain,
+    Fuse,
+    Fusion,
+    Pointwise,
+    Positions,
+    Residual,
+)
+from decision_policies.nets.local import Chunked, ChunkedState, LocalMamba
 from decision_policies.nets.mamba import Mamba, MambaState
 from decision_policies.nets.mixer import Mixer
+from decision_policies.nets.window import DenseWindow, ModalConv
 
-__all__ = ["Chain", "Mamba", "MambaState", "Mixer", "Pointwise", "Residual"]
+__all__ = [
+    "Attention",
+    "AttentionState",
+    "Chain",
+    "Chunked",
+    "ChunkedState",
+    "DenseWindow",
+    "Fuse",
+    "Fusion",
+    "LocalMamba",
+    "Mamba",
+    "MambaState",
+    "Mixer",
+    "ModalConv",
+    "Pointwise",
+    "Positions",
+    "Residual",
+]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.nets.mixer import Mixer
 from decision_policies.tree import State
+
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
+Fusion: TypeAlias = Literal["linear", "sum", "gated"]
 
 
 class Pointwise(Mixer):
@@ -18,10 +22,19 @@ class Pointwise(Mixer):
         d_model: Token width D.
         multiple: Hidden width in units of D.
         dropout: Probability with which an output is dropped in training.
+        activation: "gelu" (exact), "gelu_tanh" (its approximation, GPT-2's) or "relu".
     """
 
-    def __init__(self, d_model: int, multiple: int = 4, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        multiple: int = 4,
+        dropout: float = 0.0,
+        *,
+        activation: Activation = "gelu",
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.up = nn.Linear(d_model, multiple * d_model)
         self.down = nn.Linear(multiple * d_model, d_model)
         self.dropout = nn.Dropout(dropout)
@@ -34,7 +47,13 @@ class Pointwise(Mixer):
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Map each token by itself; see `Mixer.forward`."""
-        y: Tensor = self.dropout(self.down(F.gelu(self.up(x))))
+        hidden = self.up(x)
+        if self.activation == "relu":
+            hidden = F.relu(hidden)
+        else:
+            exact = self.activation == "gelu"
+            hidden = F.gelu(hidden, approximate="none" if exact else "tanh")
+        y: Tensor = self.dropout(self.down(hidden))
         return y, ()
 
 
@@ -44,11 +63,12 @@ class Residual(Mixer):
     Args:
         d_model: Token width D.
         inner: The mixer of the branch.
+        norm: A norm that several branches share; None makes one of its own.
     """
 
-    def __init__(self, d_model: int, inner: Mixer) -> None:
+    def __init__(self, d_model: int, inner: Mixer, norm: nn.LayerNorm | None = None) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d_model)
+        self.norm = nn.LayerNorm(d_model) if norm is None else norm
         self.inner = inner
 
     def initial_state(self, batch: int) -> State:
@@ -89,3 +109,81 @@ class Chain(Mixer):
             x, after = layer(x, None if state is None else state[index], kind)
             states.append(after)
         return x, tuple(states)
+
+
+class Fuse(Mixer):
+    """Two mixers side by side, their outputs fused into one.
+
+    Args:
+        d_model: Token width D.
+        first: The first mixer (MambaDM: the global one).
+        second: The second mixer (MambaDM: the local one).
+        how: "linear" maps both outputs together, 2 D to D; "sum" adds them; "gated" mixes them by
+            g first + (1 - g) second with g = sigmoid of a linear map of both.
+        dropout: Probability with which an output is dropped in training.
+
+    References:
+        MambaDM, arXiv 2406.02013 (global-local fusion; it publishes no equation).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        first: Mixer,
+        second: Mixer,
+        how: Fusion = "linear",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+        self.how = how
+        self.linear = None if how == "sum" else nn.Linear(2 * d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def initial_state(self, batch: int) -> State:
+        """Make the pair of initial states."""
+        return self.first.initial_state(batch), self.second.initial_state(batch)
+
+    def forward(
+        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Apply both mixers and fuse; see `Mixer.forward`."""
+        left, right = (None, None) if state is None else (state[0], state[1])
+        a, left = self.first(x, left, kind)
+        b, right = self.second(x, right, kind)
+        if self.linear is None:
+            y = a + b
+        else:
+            y = self.linear(torch.cat((a, b), -1))
+            if self.how == "gated":
+                y = b + y.sigmoid() * (a - b)
+        return self.dropout(y), (left, right)
+
+
+class Positions(Mixer):
+    """Adds a learnt vector for a token's place since the memory began.
+
+    Args:
+        d_model: Token width D.
+        length: Places that have a vector of their own; all later ones share the last.
+
+    References:
+        Chen et al., "Decision Transformer", arXiv 2106.01345 (`pos_emb` of its Atari model).
+    """
+
+    def __init__(self, d_model: int, length: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(length, d_model))
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Make the count of tokens seen by `batch` rows, (B,), int64."""
+        return torch.zeros(batch, dtype=torch.int64, device=self.table.device)
+
+    def forward(
+        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Add the places' vectors; see `Mixer.forward`."""
+        seen = self.initial_state(len(x)) if state is None else cast(Tensor, state)
+        place = seen[:, None] + torch.arange(x.shape[1], device=x.device)
+        return x + self.table[place.clamp(max=len(self.table) - 1)], seen + x.shape[1]

@@ -131,12 +131,23 @@ class Mamba(Mixer):
         if self.d_conv is not None:
             u, conv = self._convolve(u, conv)
         u = F.silu(u)
+        y, ssm = selective_scan(u, *self.selection(u), self.D, ssm)
+        y = F.linear(y * F.silu(z), self.out_proj.weight, self.out_proj.bias)
+        return y, MambaState(conv, ssm)
+
+    def selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Make the scan's parameters of its input.
+
+        Args:
+            u: Input of the scan, (B, L, E).
+
+        Returns:
+            Step sizes (B, L, E), decay rates (E, N), input and output weights (B, L, N).
+        """
         sizes = (self.dt_rank, self.d_state, self.d_state)
         delta, b, c = torch.split_with_sizes(F.linear(u, self.x_proj.weight), sizes, -1)
         delta = F.softplus(F.linear(delta, self.dt_proj.weight, self.dt_proj.bias))
-        y, ssm = selective_scan(u, delta, -self.A_log.exp(), b, c, self.D, ssm)
-        y = F.linear(y * F.silu(z), self.out_proj.weight, self.out_proj.bias)
-        return y, MambaState(conv, ssm)
+        return delta, -self.A_log.exp(), b, c
 
     def _convolve(self, u: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """Causal depthwise convolution of (B, L, E) with the W - 1 inputs before it."""

@@ -1,0 +1,110 @@
+"""Causal self-attention whose cache of keys and values is its state, bounded by a window."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from decision_policies.nets.mixer import Mixer
+from decision_policies.tree import State
+
+
+class AttentionState(NamedTuple):
+    """Keys and values of the tokens that later ones may still attend to; C of them, at most W - 1.
+
+    Attributes:
+        keys: (B, C, D).
+        values: (B, C, D).
+        real: (B, C), bool; False where a row has been cleared since the token was seen.
+    """
+
+    keys: Tensor
+    values: Tensor
+    real: Tensor
+
+
+class Attention(Mixer):
+    """Multi-head scaled dot-product attention of each token to itself and the W - 1 before it.
+
+    On windows of at most W tokens this is plain causal attention, and a cached step gives what the
+    whole window gives. On longer sequences it is sliding-window attention, whose cost a token and
+    whose memory are constant.
+
+    Args:
+        d_model: Token width D.
+        n_heads: Number of heads; it divides D.
+        window: Number W of tokens that a token sees, itself included.
+        dropout: Probability with which an attention weight, and an output, is dropped in training.
+
+    Raises:
+        ValueError: The heads do not divide the width.
+
+    References:
+        Vaswani et al., "Attention Is All You Need", arXiv 1706.03762, section 3.2; the layout of
+        the weights is GPT-2's (`c_attn` makes queries, keys and values; `c_proj` mixes the heads).
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int = 1, *, window: int = 1024, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if n_heads < 1 or d_model % n_heads:
+            raise ValueError(
+                f"n_heads must divide d_model, got {n_heads} heads for a width of {d_model}"
+            )
+        if window < 1:
+            raise ValueError(f"window must be at least 1 token, got {window}")
+        self.n_heads = n_heads
+        self.window = window
+        self.dropout = dropout
+        self.c_attn = nn.Linear(d_model, 3 * d_model)
+        self.c_proj = nn.Linear(d_model, d_model)
+
+    def initial_state(self, batch: int) -> AttentionState:
+        """Make the empty cache of `batch` rows."""
+        empty = self.c_proj.weight.new_zeros(batch, 0, self.c_proj.in_features)
+        return AttentionState(empty, empty, empty.new_zeros(batch, 0, dtype=torch.bool))
+
+    def forward(
+        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Mix the tokens; see `Mixer.forward`."""
+        batch, length, _ = x.shape
+        keys, values, real = (
+            self.initial_state(batch) if state is None else cast(AttentionState, state)
+        )
+        cached = keys.shape[1]
+        queries, new_keys, new_values = self.c_attn(x).chunk(3, -1)
+        keys = torch.cat((keys, new_keys), 1)
+        values = torch.cat((values, new_values), 1)
+        real = torch.cat((real, real.new_ones(batch, length)), 1)
+        plain = cached == 0 and length <= self.window
+        y = F.scaled_dot_product_attention(
+            self._split(queries),
+            self._split(keys),
+            self._split(values),
+            attn_mask=None if plain else self._mask(length, cached, real),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=plain,
+        )
+        y = self.c_proj(y.transpose(1, 2).flatten(2))
+        if self.dropout:
+            y = F.dropout(y, self.dropout, self.training)
+        kept = max(0, cached + length - self.window + 1)
+        return y, AttentionState(keys[:, kept:], values[:, kept:], real[:, kept:])
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Give the heads, (B, L, D), an axis of their own, (B, H, L, D / H)."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+    def _mask(self, length: int, cached: int, real: Tensor) -> Tensor:
+        """Say which of the cached and new tokens each new one sees, (B or 1, 1, L, C + L)."""
+        distance = (
+            torch.arange(cached, cached + length, device=real.device)[:, None]
+            - torch.arange(cached + length, device=real.device)[None]
+        )
+        seen = (distance >= 0) & (distance < self.window)
+        return (seen & real[:, None]).unsqueeze(1) if cached else seen[None, None]
