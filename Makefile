@@ -1,11 +1,12 @@
 # Each target does all of its own set-up; nothing has to be installed by hand before.
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint benchmark clean
+.PHONY: help quickstart test lint benchmark peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -27,6 +28,8 @@ benchmark: $(VENV)/benchmarks  ## Speed against peers, as ratios measured in one
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.acting
 
+peers: $(PEERS)/ready  ## Make .venv-peers with d3rlpy, for its rows of `python -m zoo benchmark`
+
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -42,5 +45,10 @@ $(VENV)/benchmarks: setup.cfg constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[benchmarks]'
 	touch $@
 
+$(PEERS)/ready: constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-deps -r constraints-peers.txt
+	touch $@
+
 clean:  ## Remove the virtual environment and what runs have left
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

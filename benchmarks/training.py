@@ -15,7 +15,16 @@ from torch import Tensor, nn  # noqa: E402
 from transformers import DecisionTransformerConfig, DecisionTransformerModel  # noqa: E402
 
 from benchmarks.timing import paired  # noqa: E402
-from decision_policies import DeMa, Trajectories  # noqa: E402
+from decision_policies import (  # noqa: E402
+    DC,
+    DM,
+    DMM,
+    DT,
+    DeMa,
+    MambaDM,
+    SequenceAlgorithm,
+    Trajectories,
+)
 from decision_policies.batch import Window  # noqa: E402
 from decision_policies.data.windows import WindowSampler  # noqa: E402
 from decision_policies.learning.training import Training  # noqa: E402
@@ -38,10 +47,12 @@ def make_sampler(context: int, batch: int) -> WindowSampler:
     return WindowSampler(trajectories, context, batch, seed=0)
 
 
-def dema_update(sampler: WindowSampler, window: Window, **settings: Any) -> tuple[Update, int]:
-    """Make a call that does one update of DeMa, as `learn` does it, and count its parameters."""
+def our_update(
+    system: type[SequenceAlgorithm], sampler: WindowSampler, window: Window, **settings: Any
+) -> tuple[Update, int]:
+    """Make a call that does one update of a system, as `learn` does it; count its parameters."""
     data = sampler.trajectories
-    policy = DeMa(context_length=sampler.length, device="cpu", **settings).make_policy(
+    policy = system(context_length=sampler.length, device="cpu", **settings).make_policy(
         data.observation_space, data.action_space, return_scale=1000.0
     )
     policy.model.train()
@@ -104,14 +115,20 @@ def parameters(model: nn.Module) -> int:
 def main(
     width: int = 128, layers: int = 3, context: int = 20, batch: int = 64, repeats: int = 11
 ) -> None:
-    """Print one line for each variant of DeMa against each setting of the peer."""
+    """Print one line for each system against each setting of the peer."""
     sampler = make_sampler(context, batch)
     window = sampler.sample()
     peers = {f"dropout {p}": transformer_update(window, width, layers, p) for p in (0.1, 0.0)}
-    variants: dict[str, dict[str, Any]] = {
-        "DeMa": {},
-        "DeMa, block='post'": {"block": "post"},
-        "DeMa, expand=2": {"expand": 2},
+    variants: dict[str, tuple[type[SequenceAlgorithm], dict[str, Any]]] = {
+        "DeMa": (DeMa, {}),
+        "DeMa, block='post'": (DeMa, {"block": "post"}),
+        "DeMa, expand=2": (DeMa, {"expand": 2}),
+        "DMM": (DMM, {}),
+        "DT": (DT, {}),
+        "DT, dropout 0.1": (DT, {"dropout": 0.1}),
+        "DC": (DC, {}),
+        "DM": (DM, {}),
+        "MambaDM": (MambaDM, {}),
     }
     print("an update (forward, backward, clip, AdamW), without drawing the batch; one thread,")
     print(f"CPU time, medians of {repeats} alternating calls; peer: Hugging Face transformers'")
@@ -119,8 +136,9 @@ def main(
     print(
         f"{'ours':20} {'weights':>9} {'time':>9}   {'peer':12} {'weights':>9} {'time':>9}   ratio"
     )
-    for name, settings in variants.items():
-        ours, size = dema_update(sampler, window, d_model=width, n_layers=layers, **settings)
+    for name, (system, settings) in variants.items():
+        sizes = {"d_model": width, "n_layers": layers}
+        ours, size = our_update(system, sampler, window, **sizes, **settings)
         for setting, (theirs, other) in peers.items():
             timing = paired(ours, theirs, repeats)
             print(

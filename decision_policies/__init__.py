@@ -13,28 +13,52 @@ from decision_policies.version import __version__
 if TYPE_CHECKING:
     from os import PathLike
 
-    from decision_policies.algorithms import DeMa, SequenceAlgorithm
+    from decision_policies.algorithms import (
+        BC,
+        DC,
+        DM,
+        DMM,
+        DT,
+        DeMa,
+        MambaDM,
+        SequenceAlgorithm,
+    )
     from decision_policies.data import Trajectories
     from decision_policies.evaluation import evaluate_policy
+    from decision_policies.laws import check_algorithm
     from decision_policies.policy import SequencePolicy
     from decision_policies.spec import SequenceSpec
 
 _HOMES = {
+    "BC": "decision_policies.algorithms",
+    "DC": "decision_policies.algorithms",
+    "DM": "decision_policies.algorithms",
+    "DMM": "decision_policies.algorithms",
+    "DT": "decision_policies.algorithms",
     "DeMa": "decision_policies.algorithms",
+    "MambaDM": "decision_policies.algorithms",
     "SequenceAlgorithm": "decision_policies.algorithms",
     "SequencePolicy": "decision_policies.policy",
     "SequenceSpec": "decision_policies.spec",
     "Trajectories": "decision_policies.data",
+    "check_algorithm": "decision_policies.laws",
     "evaluate_policy": "decision_policies.evaluation",
 }
 
 __all__ = [
+    "BC",
+    "DC",
+    "DM",
+    "DMM",
+    "DT",
     "DeMa",
+    "MambaDM",
     "SequenceAlgorithm",
     "SequencePolicy",
     "SequenceSpec",
     "Trajectories",
     "__version__",
+    "check_algorithm",
     "evaluate_policy",
     "load",
 ]

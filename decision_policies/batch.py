@@ -17,7 +17,8 @@ class Window:
     stands in the padding has no influence on the real steps, and the loss leaves it out.
 
     Attributes:
-        observations: (B, T, *observation), float32 or, for images, uint8.
+        observations: (B, T, *observation), float32 or, for images, uint8; of a Dict space the
+            flat vectors, (B, T, S).
         actions: (B, T, *action), float32 for Box, int64 for Discrete.
         rewards: (B, T), float32.
         returns_to_go: (B, T), float32, the sum of this and all later rewards of the episode.
@@ -50,7 +51,7 @@ class Step:
     """What is known of one step before its action, in the units of the environment.
 
     Attributes:
-        observations: (B, *observation).
+        observations: (B, *observation); of a Dict space the flat vectors, (B, S).
         returns_to_go: (B,), float32.
         timesteps: (B,), int64.
     """

@@ -15,6 +15,10 @@ class CheckpointVersionError(CheckpointError):
     """A checkpoint written by a newer version of the package than this one."""
 
 
+class ConversionError(ValueError):
+    """Weights from elsewhere that are not in the expected layout, or do not fit their task."""
+
+
 class UnsupportedSpaceError(TypeError):
     """An observation or action space that the package cannot handle yet."""
 

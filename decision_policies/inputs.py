@@ -10,24 +10,30 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch.nn import functional as F
+
+from decision_policies.spaces import leaf_size, split
 
 LARGEST = float(np.finfo(np.float32).max)
 """The model works in float32; beyond this, a finite float64 would become infinite."""
 
 
-def observation(value: object, space: spaces.Space[Any]) -> tuple[Tensor, bool]:
+def observation(
+    value: object, space: spaces.Space[Any], role: str = "observation"
+) -> tuple[Tensor, bool]:
     """Copy an observation, or a batch of them, into a tensor with a leading axis n.
 
     Args:
         value: What the user passed.
-        space: A Box or Discrete observation space.
+        space: A Box or Discrete observation space, or a Dict of them.
+        role: What it is called in messages.
 
     Returns:
-        The batch (n, *observation), float32, uint8 for images, int64 for Discrete; and whether
-        the observation came without a leading axis.
+        The batch (n, *observation), float32, uint8 for images, int64 for Discrete, flat (n, S) and
+        float32 for a Dict; and whether the observation came without a leading axis.
 
     Raises:
-        TypeError: The value is no array of numbers.
+        TypeError: The value is no array of numbers, or no mapping for a Dict.
         ValueError: Its shape or values do not fit the space.
     """
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
@@ -35,23 +41,25 @@ def observation(value: object, space: spaces.Space[Any]) -> tuple[Tensor, bool]:
             "predict was given the pair (observation, info) that env.reset() returns; "
             "unpack it first: observation, info = env.reset()"
         )
-    array = _numbers(value, "the observation")
+    if type(space) is spaces.Dict:  # isinstance takes longer: Dict is an abstract Mapping
+        return _flattened(value, space)
+    array = _numbers(value, role)
     shape = space.shape or ()
     single = array.shape == shape
     if not single and (array.ndim == 0 or array.shape[1:] != shape):
         raise ValueError(
-            f"unexpected observation shape {array.shape}: the space {space} needs {shape}, "
+            f"unexpected {role} shape {array.shape}: the space {space} needs {shape}, "
             f"or (n, {', '.join(map(str, shape))}) for n environments"
         )
     if not single and not len(array):
         raise ValueError("got a batch of 0 observations; pass at least one")
     batch = array[None] if single else array
     if isinstance(space, spaces.Discrete):
-        return _indices(batch, space, "observation"), single
+        return _indices(batch, space, role), single
     if space.dtype == np.uint8:
-        _check_whole(batch, 0, 255, "observation")
+        _check_whole(batch, 0, 255, role)
         return torch.from_numpy(batch.astype(np.uint8)), single
-    return torch.from_numpy(_float32(batch, "observation")), single
+    return torch.from_numpy(_float32(batch, role)), single
 
 
 def rewards(value: ArrayLike | SupportsFloat, rows: int) -> NDArray[np.float64]:
@@ -61,7 +69,7 @@ def rewards(value: ArrayLike | SupportsFloat, rows: int) -> NDArray[np.float64]:
         TypeError: They are no numbers.
         ValueError: A reward is not finite, or their number is not `rows`.
     """
-    array = _numbers(value, "the reward").astype(np.float64)
+    array = _numbers(value, "reward").astype(np.float64)
     if rows == 1 and array.size == 1:
         array = array.reshape(1)
     if array.shape not in ((), (rows,)):
@@ -86,7 +94,7 @@ def flags(value: ArrayLike, rows: int) -> NDArray[np.bool_]:
         TypeError: They are no bools; the numbers 0 and 1 pass for them.
         ValueError: Their number is not `rows`, or a number is neither 0 nor 1.
     """
-    array = _numbers(value, "episode_start, terminated or truncated")
+    array = _numbers(value, "flag (episode_start, terminated, truncated)")
     if array.shape not in ((), (rows,)):
         raise ValueError(
             f"got flags of shape {array.shape} (episode_start, terminated, truncated) for "
@@ -109,7 +117,7 @@ def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bo
         TypeError: They are no numbers.
         ValueError: Wrong shape, not finite, or out of a Discrete space's range.
     """
-    array = _numbers(value, "the executed action")
+    array = _numbers(value, "executed action")
     shape = space.shape or ()
     if (single or rows == 1) and array.shape == shape:
         array = array[None]
@@ -148,14 +156,37 @@ def action_tensor(array: NDArray[Any]) -> Tensor:
 def check_same_space(found: spaces.Space[Any], expected: spaces.Space[Any], role: str) -> None:
     """Compare kind and size of two spaces; dtype and bounds may differ (float64 against float32).
 
+    Of two Dicts the names of the entries, and kind and size of each, are compared.
+
     Raises:
         ValueError: They differ in kind, shape or number of values.
     """
     same = type(found) is type(expected) and found.shape == expected.shape
+    if same and isinstance(found, spaces.Dict) and isinstance(expected, spaces.Dict):
+        same = found.spaces.keys() == expected.spaces.keys()
+        if same:
+            for key, part in found.spaces.items():
+                check_same_space(part, expected.spaces[key], f"{role}.{key}")
     if isinstance(found, spaces.Discrete) and isinstance(expected, spaces.Discrete):
         same = (found.n, found.start) == (expected.n, expected.start)
     if not same:
         raise ValueError(f"the {role} space is {found}, but the policy was made for {expected}")
+
+
+def _flattened(value: object, space: spaces.Dict) -> tuple[Tensor, bool]:
+    """Check a mapping of arrays, entry by entry, and make one flat vector (n, S) of it."""
+    parts, rows = [], {}
+    single = False
+    for name, entry, leaf in split(value, space, "observation"):
+        batch, single = observation(entry, leaf, name)
+        if isinstance(leaf, spaces.Discrete):
+            batch = F.one_hot(batch - int(leaf.start), int(leaf.n))
+        parts.append(batch.reshape(len(batch), leaf_size(leaf)).float())
+        rows[name] = None if single else len(batch)
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name} {n or 'one without an axis'}" for name, n in rows.items())
+        raise ValueError(f"the entries differ in their number of environments: {found}")
+    return torch.cat(parts, 1), single
 
 
 def _numbers(value: object, role: str) -> NDArray[Any]:
@@ -165,10 +196,10 @@ def _numbers(value: object, role: str) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{role} is no regular array: {error}") from error
+        raise ValueError(f"the {role} is no regular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(
-            f"{role} must hold numbers, got {reprlib.repr(value)} "
+            f"the {role} must hold numbers, got {reprlib.repr(value)} "
             f"({type(value).__name__} of dtype {array.dtype})"
         )
     return array
@@ -198,8 +229,8 @@ def _float32(batch: NDArray[Any], role: str) -> NDArray[np.float32]:
     if not np.isfinite(copied).all():
         place = _first(~np.isfinite(copied))
         raise ValueError(
-            f"the {role} of environment {place[0]} {_holds(batch, place)}; {role}s must be finite "
-            "in float32 (nothing has changed, so you can try again)"
+            f"the {role} of environment {place[0]} {_holds(batch, place)}; it must be finite in "
+            "float32 (nothing has changed, so you can try again)"
         )
     return copied
 

@@ -279,6 +279,8 @@ class SequencePolicy:
         """Lower the returns-to-go by the rewards that followed the last actions."""
         if session.actions is None:
             return
+        if self.spec.clip_rewards:
+            rewards = np.clip(rewards, -1.0, 1.0)
         session.returns_to_go -= rewards
         session.rewards += rewards
         session.paid[:] = True

@@ -36,6 +36,8 @@ class SequenceSpec:
         memory: Whether memory ends with the "episode" or only with `reset` ("lifetime").
         return_scale: Returns-to-go are divided by this before the model sees them.
         target_return: The return asked for where the user asks for none.
+        clip_rewards: Whether rewards are clipped to [-1, 1], in training as in acting, before they
+            lower the return-to-go.
     """
 
     observation_space: spaces.Space[Any]
@@ -47,12 +49,13 @@ class SequenceSpec:
     memory: Memory = "episode"
     return_scale: float = 1.0
     target_return: float = 0.0
+    clip_rewards: bool = False
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            UnsupportedSpaceError: A space is neither Box nor Discrete.
+            UnsupportedSpaceError: A space is not supported; see `spaces.check_supported`.
             ValueError: A value is out of range; the message names it.
         """
         space_codec.check_supported(self.observation_space, "observation")
@@ -66,19 +69,41 @@ class SequenceSpec:
                 options = ", ".join(get_args(allowed))
                 raise ValueError(f"{name} must be one of {options}; got {getattr(self, name)!r}")
         known = get_args(Modality)
-        if "observation" not in self.modalities or any(m not in known for m in self.modalities):
+        ordered = tuple(m for m in known if m in self.modalities)
+        if "observation" not in self.modalities or ordered != tuple(self.modalities):
             raise ValueError(
-                f"modalities must be among {known} with 'observation', got {self.modalities}"
+                f"modalities must be among {known}, in this order and with 'observation'; got "
+                f"{self.modalities}"
             )
         if not (math.isfinite(self.return_scale) and self.return_scale > 0):
             raise ValueError(f"return_scale must be positive, got {self.return_scale}")
         if not math.isfinite(self.target_return):
             raise ValueError(f"target_return must be finite, got {self.target_return}")
+        if type(self.clip_rewards) is not bool:
+            raise ValueError(f"clip_rewards must be False or True, got {self.clip_rewards!r}")
 
     @property
     def uses_returns(self) -> bool:
         """Whether the model is conditioned on the return-to-go."""
         return "return" in self.modalities
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Number of tokens that a step becomes."""
+        return len(self.modalities) if self.layout == "B3LD" else 1
+
+    def check_window(self, window: int) -> None:
+        """Check that a mixer's window, in tokens, fits into the context.
+
+        Raises:
+            ValueError: It is longer than the context that the mixer is trained on.
+        """
+        tokens = self.context_length * self.tokens_per_step
+        if window > tokens:
+            raise ValueError(
+                f"a window of {window} tokens is longer than the context: context_length="
+                f"{self.context_length} steps of {self.tokens_per_step} tokens are {tokens}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Describe the spec in plain JSON values."""

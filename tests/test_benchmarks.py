@@ -7,6 +7,7 @@ import re
 import pytest
 
 from benchmarks import acting, sampling, scan, training
+from decision_policies import DeMa
 
 
 def test_sampling_compares_equal_windows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +31,7 @@ def test_updates_of_both_sides_lower_their_loss() -> None:
     sampler = training.make_sampler(2, 2)
     window = sampler.sample()
     theirs, _ = training.transformer_update(window, 8, 1, 0.0)
-    ours, _ = training.dema_update(sampler, window, d_model=8, n_layers=1)
+    ours, _ = training.our_update(DeMa, sampler, window, d_model=8, n_layers=1)
     for update in (theirs, ours):
         losses = [float(update()) for _ in range(100)]
         assert losses[-1] < 0.99 * losses[0]

@@ -53,6 +53,13 @@ def test_your_data_follows_what_is_asked_beyond_the_best_logged_return(tmp_path:
         assert abs(int(obtained) - int(asked)) < 15
 
 
+def test_goals_are_reached_wherever_they_are(tmp_path: Path) -> None:
+    printed = run("07_goals.py", tmp_path)
+    pairs = re.findall(r"^(script|policy): (\d+)% .* (\d+) steps$", printed, re.MULTILINE)
+    assert [name for name, *_ in pairs] == ["script", "policy"]
+    assert int(pairs[1][1]) >= 90  # an untrained policy reaches 2 % of them
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_example_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 60

@@ -115,7 +115,7 @@ def test_a_frame_that_a_cast_would_change_is_refused(value: float) -> None:
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.MultiDiscrete([2, 3]), spaces.Dict({"x": BOX_OBSERVATION}), spaces.Discrete(1 << 25)],
+    [spaces.MultiDiscrete([2, 3]), spaces.Tuple([BOX_OBSERVATION]), spaces.Discrete(1 << 25)],
 )
 def test_spaces_that_cannot_be_packed_are_refused(space: spaces.Space[Any]) -> None:
     episodes = tiny_episodes(False)

@@ -11,7 +11,9 @@ from importlib import import_module
 # A verb is a line here and a module zoo/<verb>.py with `add_arguments(parser)`, `run(arguments)`
 # and `EXAMPLES`. Only the module of the verb that is asked for is imported.
 VERBS = {
+    "benchmark": "train and evaluate a table of algorithms, datasets and seeds; resumable",
     "collect": "roll a Stable-Baselines3 agent out into a small Minari dataset",
+    "study": "run a small experiment over a grid: one question, a table, a picture; resumable",
 }
 
 

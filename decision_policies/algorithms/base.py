@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,7 +25,7 @@ from decision_policies.learning.optimisation import Schedule, make_schedule
 from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
-from decision_policies.spec import Inference, SequenceSpec
+from decision_policies.spec import Inference, Modality, SequenceSpec
 
 if TYPE_CHECKING:
     from minari import MinariDataset
@@ -52,6 +52,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         target_return: The return the policy asks for by default; None is the data's best return.
         inference: How the policy remembers: "window" re-encodes the last K steps, "recurrent"
             carries a state, "staggered" carries two that restart in turn; None is the system's own.
+        remove_act_embs: Leave the actions out of what the model sees (the published name). A model
+            that sees its past actions learns to repeat them.
         seed: Seeds weights, batches and dropout; None draws one. Global generators are untouched.
         device: "cpu", "cuda", ..., or "auto": a GPU if there is one.
         verbose: 1 prints the training log.
@@ -70,6 +72,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     return_scale: float | None = setting(None, 1e-12)
     target_return: float | None = None
     inference: Inference | None = None
+    remove_act_embs: bool = False
     seed: int | None = setting(None, 0, 2**63 - 1)
     device: str = "auto"
     verbose: int = setting(0, 0, 2)
@@ -105,6 +108,10 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     def default_inference(self) -> Inference:
         """Choose how the policy remembers where the hyper-parameter `inference` is None."""
         return "window"
+
+    def select(self, data: Trajectories) -> Trajectories:
+        """Choose what to learn from; the system's own choice is everything."""
+        return data
 
     def learn(
         self,
@@ -144,7 +151,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
                 "total_timesteps must be a whole number of at least 0 and log_interval at least 1, "
                 f"got {total_timesteps!r} and {log_interval!r}"
             )
-        training = self._prepare(self._trajectories(dataset))
+        training = self._prepare(self.select(self._trajectories(dataset)))
         model, schedule = training.model, make_schedule(self.learning_rate)
         if reset_num_timesteps:
             self.num_timesteps = 0
@@ -195,6 +202,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         *,
         return_scale: float = 1.0,
         target_return: float = 0.0,
+        clip_rewards: bool = False,
     ) -> SequencePolicy:
         """Make an untrained policy for given spaces, with weights drawn from `seed`.
 
@@ -206,13 +214,12 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             action_space: Space of one action.
             return_scale: Used where the hyper-parameter `return_scale` is None.
             target_return: Used where the hyper-parameter `target_return` is None.
+            clip_rewards: Clip rewards to [-1, 1]; see `Trajectories.clip_rewards`.
         """
-        spec = self.make_spec(
-            observation_space,
-            action_space,
-            self.return_scale or return_scale,
-            target_return if self.target_return is None else self.target_return,
-        )
+        scale = self.return_scale or return_scale
+        target = target_return if self.target_return is None else self.target_return
+        spec = self.make_spec(observation_space, action_space, scale, target)
+        spec = replace(spec, clip_rewards=clip_rewards)
         with torch.random.fork_rng([]):
             if self.seed is not None:
                 torch.manual_seed(self.seed)
@@ -233,10 +240,12 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         target_return: float,
     ) -> SequenceSpec:
         """Say what the model sees of a step; override to choose other modalities or memory."""
+        seen: tuple[Modality, ...] = ("return", "observation")
         return SequenceSpec(
             observation_space=observation_space,
             action_space=action_space,
             context_length=self.context_length,
+            modalities=seen if self.remove_act_embs else (*seen, "action"),
             inference=self.inference or self.default_inference(),
             return_scale=return_scale,
             target_return=target_return,
@@ -310,12 +319,12 @@ class SequenceAlgorithm(sb3.Surface, ABC):
                 data.action_space,
                 return_scale=scale or 1.0,
                 target_return=float(data.returns.max()),
+                clip_rewards=data.rewards_clipped,
             )
         policy = self._trained()
-        check_same_space(data.observation_space, policy.observation_space, "observation")
-        check_same_space(data.action_space, policy.action_space, "action")
+        data.check_fits(policy.spec)
         if self._training is None:
-            if self.num_timesteps == 0 and data.images is None:
+            if data.images is None:
                 mean, std = data.observation_statistics()
                 policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
             sampler = self._sampler(data)

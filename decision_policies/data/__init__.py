@@ -1,6 +1,7 @@
 """Logged data: trajectories as flat arrays, and samplers that cut training windows out of them."""
 
+from decision_policies.data.minari_source import recover_environment
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import SegmentSampler, WindowSampler
 
-__all__ = ["SegmentSampler", "Trajectories", "WindowSampler"]
+__all__ = ["SegmentSampler", "Trajectories", "WindowSampler", "recover_environment"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.models.encoders import is_image
 
-LAYOUT = 1
+LAYOUT = 2
 """Number of the layout; a change of the packed format makes old caches invisible."""
 
 

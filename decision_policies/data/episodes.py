@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,23 @@ from numpy.typing import NDArray
 
 from decision_policies.errors import DatasetError, UnsupportedSpaceError
 from decision_policies.models.encoders import is_image
-from decision_policies.spaces import check_supported
+from decision_policies.spaces import check_supported, leaf_size, split
 
 EXACT = 1 << 24
 """Up to here, float32 holds every whole number."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of packed rows; reward, return-to-go and timestep are the last three.
+
+    Attributes:
+        observations: Columns of the flattened observation; none for images.
+        actions: Columns of the flattened action.
+    """
+
+    observations: slice
+    actions: slice
 
 
 def returns_to_go(rewards: NDArray[Any]) -> NDArray[np.float64]:
@@ -33,11 +47,11 @@ class EpisodeReader:
     """Checks and packs episodes of given spaces.
 
     Args:
-        observation_space: A Box or Discrete space.
+        observation_space: A Box or Discrete space, or a Dict of them.
         action_space: A Box or Discrete space.
 
     Raises:
-        UnsupportedSpaceError: A space is neither Box nor Discrete, or has values beyond 2^24.
+        UnsupportedSpaceError: A space is none of these, or has values beyond 2^24.
     """
 
     def __init__(
@@ -61,7 +75,9 @@ class EpisodeReader:
 
         Args:
             index: Its number, for messages.
-            episode: Holds `observations` (T + 1 or T), `actions` (T) and `rewards` (T).
+            episode: Holds `observations` (T + 1 or T), `actions` (T) and `rewards` (T). For a Dict
+                space the observations are a mapping of arrays, (T + 1 or T, ...) each, or a list
+                of mappings, one a step.
 
         Returns:
             Rows (T, C) float32, and images (T, *observation) uint8 where observations are images.
@@ -73,8 +89,9 @@ class EpisodeReader:
         length = len(rewards)
         if not length:
             raise DatasetError(f"episode {index} is empty; leave it out")
-        actions = self._values(index, "actions", _entry(index, episode, "actions"))
-        observations = self._values(index, "observations", _entry(index, episode, "observations"))
+        given = _entry(index, episode, "actions")
+        actions = self._values(index, "actions", given, self.action_space)
+        observations = self._observations(index, _entry(index, episode, "observations"))
         if len(actions) != length or len(observations) not in (length, length + 1):
             raise DatasetError(
                 f"episode {index} is ragged: {len(observations)} observations, {len(actions)} "
@@ -91,9 +108,31 @@ class EpisodeReader:
         _check_packed(index, rows)
         return rows, observations.astype(np.uint8) if self.images else None
 
-    def _values(self, index: int, name: str, value: object) -> NDArray[Any]:
-        """Check the values of one field against its space."""
-        space = self.action_space if name == "actions" else self.observation_space
+    def _observations(self, index: int, value: object) -> NDArray[Any]:
+        """Check observations; those of a Dict become flat vectors (T or T + 1, S)."""
+        space = self.observation_space
+        if not isinstance(space, spaces.Dict):
+            return self._values(index, "observations", value, space)
+        parts: dict[str, NDArray[Any]] = {}
+        try:
+            fields = list(split(_by_field(value, space), space, "observations"))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"episode {index}: {error}") from error
+        for name, field, leaf in fields:
+            array = self._values(index, name, field, leaf)
+            if isinstance(leaf, spaces.Discrete):
+                array = array[:, None] == np.arange(int(leaf.start), int(leaf.start) + int(leaf.n))
+            parts[name] = array.reshape(len(array), leaf_size(leaf))
+        lengths = {name: len(part) for name, part in parts.items()}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+            raise DatasetError(f"episode {index} is ragged: {found} steps")
+        return np.concatenate(list(parts.values()), 1, dtype=np.float64)
+
+    def _values(
+        self, index: int, name: str, value: object, space: spaces.Space[Any]
+    ) -> NDArray[Any]:
+        """Check the values of one field, or of one entry of a Dict, against its space."""
         array = _array(index, name, value)
         shape = space.shape or ()
         if array.shape[1:] != shape:
@@ -118,6 +157,19 @@ class EpisodeReader:
                     f"{low} to {high} ({len(bad)} such steps in this episode)"
                 )
         return array
+
+
+def _by_field(value: object, space: spaces.Dict) -> object:
+    """Turn a list of mappings, as a loop collects them, into a mapping of lists."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return value
+    for step, one in enumerate(value):
+        list(split(one, space, f"observations[{step}]"))  # names what is missing
+    parts = space.spaces.items()
+    columns = {key: [one[key] for one in value] for key, _ in parts}
+    return {
+        k: _by_field(columns[k], p) if isinstance(p, spaces.Dict) else columns[k] for k, p in parts
+    }
 
 
 def _entry(index: int, episode: Mapping[str, Any] | object, name: str) -> object:

@@ -6,11 +6,13 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 
 from decision_policies.data import cache as disk
@@ -40,6 +42,59 @@ def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) ->
     if folder is not None and disk.write(folder, packed):
         return disk.read(folder, *spaces, source) or packed
     return packed
+
+
+def recover_environment(
+    dataset: MinariDataset | str | PathLike[str], *, evaluation: bool = False
+) -> Callable[[], gym.Env[Any, Any]]:
+    """Say how to make the environment that a Minari dataset records, with all of its options.
+
+    The environment's id alone, `trajectories.source.environment`, leaves out what the id does not
+    say, such as the map of a maze or the kind of reward; and it is known to gymnasium only once
+    the package that registers it is imported. What the dataset records needs neither.
+
+    Making the environment imports and runs the module that the dataset names: call it for datasets
+    that you trust. Nothing else in this package does so; least of all loading a checkpoint.
+
+    Args:
+        dataset: A loaded dataset, its id, or the path of its folder, as in
+            `Trajectories.from_minari`.
+        evaluation: Take the environment that the dataset names for evaluation, if it names one,
+            rather than the one it was recorded in. They may differ in what ends an episode.
+
+    Returns:
+        A function of no arguments that makes it, for `evaluate_policy`. It raises `DatasetError`
+        where the environment's package is missing.
+
+    Raises:
+        DatasetError: No such dataset, or it records no environment.
+
+    Example:
+        >>> from decision_policies.data import recover_environment
+        >>> make = recover_environment("cartpole/mixed-v0")
+        >>> make().spec.id
+        'CartPole-v1'
+    """
+    loaded = _load(dataset)
+    if loaded.env_spec is None:
+        raise DatasetError(
+            f"the dataset {loaded.id!r} records no environment: make it yourself, and pass "
+            "evaluate_policy a function that does"
+        )
+    return partial(_make, loaded, evaluation)
+
+
+def _make(dataset: MinariDataset, evaluation: bool) -> gym.Env[Any, Any]:
+    try:
+        env: gym.Env[Any, Any] = dataset.recover_environment(eval_env=evaluation)
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        needed = " ".join(map(str, dataset.storage.metadata.get("requirements", [])))
+        cure = f"pip install {needed}" if needed else "install the package that it comes from"
+        raise DatasetError(
+            f"the environment {dataset.env_spec.id!r} of the dataset {dataset.id!r} cannot be made "
+            f"({type(error).__name__}: {error}); {cure}"
+        ) from error
+    return env
 
 
 def _load(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:

@@ -8,6 +8,7 @@ no action belongs to it; shifting it into the next episode is the classic way to
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -17,28 +18,16 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from decision_policies.data.episodes import EpisodeReader
+from decision_policies.data.episodes import Columns, EpisodeReader, returns_to_go
+from decision_policies.data.frames import all_stacks, stacked_space
+from decision_policies.data.source import Source as Source
 from decision_policies.errors import DatasetError
+from decision_policies.inputs import check_same_space
+from decision_policies.spaces import model_shape
+from decision_policies.spec import SequenceSpec
 
 if TYPE_CHECKING:
     from minari import MinariDataset
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where trajectories come from; travels into checkpoints.
-
-    Attributes:
-        dataset: Identity of the dataset, such as its Minari id.
-        digest: SHA-256 of the content, in hex: of the dataset's files, or of the packed episodes.
-        environment: Id of the environment, where the dataset names one.
-        reference_scores: Returns that count as 0 and 100 (random and expert), where known.
-    """
-
-    dataset: str | None = None
-    digest: str = ""
-    environment: str | None = None
-    reference_scores: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,10 @@ class Trajectories:
         observation_space: Space of one observation.
         action_space: Space of one action.
         source: Where the episodes come from.
+        frame_stack: Number n of frames that make an observation (n, H, W), where `images` are
+            single frames (N, H, W); see `stack_frames`. None: an image is an observation.
+        image_shift: Pixels by which training moves images at random; see `shift_images`.
+        rewards_clipped: Whether the rewards were clipped; see `clip_rewards`.
     """
 
     rows: NDArray[np.float32]
@@ -61,6 +54,9 @@ class Trajectories:
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     source: Source = field(default_factory=Source)
+    frame_stack: int | None = None
+    image_shift: int = 0
+    rewards_clipped: bool = False
 
     @classmethod
     def from_episodes(
@@ -75,15 +71,16 @@ class Trajectories:
 
         Args:
             episodes: Mappings, or objects with attributes, of `observations` (T + 1 or T of them),
-                `actions` (T) and `rewards` (T).
-            observation_space: A Box or Discrete space.
+                `actions` (T) and `rewards` (T). Observations of a Dict space are a mapping of
+                arrays, T + 1 or T long each, or a list of mappings, one a step.
+            observation_space: A Box or Discrete space, or a Dict of them.
             action_space: A Box or Discrete space.
             source: Where they come from.
 
         Raises:
             DatasetError: No episode, a ragged, empty or misshapen one, or a value that is not
                 finite or out of a Discrete space; names the episode, the step and the field.
-            UnsupportedSpaceError: A space is neither Box nor Discrete.
+            UnsupportedSpaceError: A space is none of these.
         """
         reader = EpisodeReader(observation_space, action_space)
         rows, images, lengths = [], [], []
@@ -144,7 +141,14 @@ class Trajectories:
 
     @property
     def observations(self) -> NDArray[Any]:
-        """Observations s_t, (N, *observation)."""
+        """Observations s_t, (N, *observation); for a Dict the flat vectors, (N, S), float32.
+
+        The columns of these are the entries in the order of their names, Discrete ones one-hot, as
+        `gymnasium.spaces.flatten` orders them. Stacks of frames are copied together on every
+        access, n times the memory of the frames.
+        """
+        if self.images is not None and self.frame_stack is not None:
+            return all_stacks(self.images, self.offsets, self.frame_stack)
         if self.images is not None:
             return self.images
         return self._field(0, self.observation_space)
@@ -180,6 +184,145 @@ class Trajectories:
         first = 0 if self.images is not None else _size(self.observation_space)
         return Columns(slice(0, first), slice(first, first + _size(self.action_space)))
 
+    def stack_frames(self, n: int) -> Trajectories:
+        """See each single frame as the last of a stack of n; every frame is still held once.
+
+        The first frames of an episode are preceded by copies of its first, which is how
+        `gymnasium.wrappers.FrameStackObservation(env, n)` begins; act in an environment wrapped so.
+        Where its frames have a third axis of length 1, take that away before stacking
+        (`gymnasium.wrappers.ReshapeObservation`).
+
+        Args:
+            n: Frames in a stack, at least 1.
+
+        Returns:
+            Trajectories whose observation space is (n, H, W), over the same memory.
+
+        Raises:
+            DatasetError: Frames are already stacked, or there are none: they are uint8, and
+                (H, W) of at least 36 x 36 pixels, (H, W, 1) or (1, H, W).
+            ValueError: n is no whole number of at least 1.
+        """
+        if self.frame_stack is not None:
+            raise DatasetError(f"frames are already stacked, {self.frame_stack} at a time")
+        space = stacked_space(self.observation_space, n)
+        assert self.images is not None, "frames are never among the rows"
+        frames = self.images.reshape(-1, *space.shape[1:])
+        return replace(self, images=frames, observation_space=space, frame_stack=int(n))
+
+    def shift_images(self, pixels: int = 4) -> Trajectories:
+        """Have samplers move the images of each window at random, the same way for all its steps.
+
+        What is learnt from few images then holds wherever things are in the picture; images that
+        are never moved are soon learnt by heart. Acting sees them unmoved.
+
+        Args:
+            pixels: Moved by at most so many, up or down and left or right; borders are repeated.
+
+        Returns:
+            Trajectories over the same memory.
+
+        Raises:
+            DatasetError: There are no images.
+            ValueError: Less than 0.
+
+        References:
+            Kostrikov et al. (DrQ), arXiv 2004.13649, section 3.1.
+        """
+        if self.images is None:
+            raise DatasetError(f"there are no images to shift in {self.observation_space}")
+        if pixels < 0:
+            raise ValueError(f"shift_images needs at least 0 pixels, got {pixels}")
+        return replace(self, image_shift=pixels, source=self.source.changed(f"shift {pixels}"))
+
+    def clip_rewards(self) -> Trajectories:
+        """Clip rewards to [-1, 1], and sum the returns-to-go of what is left.
+
+        Raw scores of games differ by orders of magnitude, and logs of training often hold clipped
+        ones. A policy that learns from clipped rewards clips what it observes; evaluation still
+        reports the raw return.
+
+        Returns:
+            Trajectories with a copy of `rows`.
+        """
+        if self.rewards_clipped:
+            return self
+        rows = np.array(self.rows)
+        rows[:, -3] = np.clip(rows[:, -3], -1.0, 1.0)
+        for start, end in itertools.pairwise(self.offsets):
+            rows[start:end, -2] = returns_to_go(rows[start:end, -3])
+        source = self.source.changed("clipped rewards")
+        return replace(self, rows=rows, source=source, rewards_clipped=True)
+
+    def delay_rewards(self) -> Trajectories:
+        """Pay each episode's whole return at its last step, and nothing before.
+
+        The return-to-go is then the episode's return at every step. Act in an environment that
+        pays so as well; then nothing lowers the return-to-go on the way.
+
+        Returns:
+            Trajectories with a copy of `rows`.
+        """
+        rows = np.array(self.rows)
+        rows[:, -3] = 0.0
+        rows[self.offsets[1:] - 1, -3] = self.returns
+        rows[:, -2] = np.repeat(self.returns, self.lengths)
+        return replace(self, rows=rows, source=self.source.changed("delayed rewards"))
+
+    def check_fits(self, spec: SequenceSpec) -> None:
+        """Check that a policy with this spec can learn from these trajectories.
+
+        Raises:
+            ValueError: The spaces differ.
+            DatasetError: Only one of the two clips rewards.
+        """
+        check_same_space(self.observation_space, spec.observation_space, "observation")
+        check_same_space(self.action_space, spec.action_space, "action")
+        if spec.clip_rewards != self.rewards_clipped:
+            made, has = ("clipped", "raw") if spec.clip_rewards else ("raw", "clipped")
+            raise DatasetError(
+                f"the policy was made for {made} rewards, but these are {has}: its return-to-go "
+                "would mean something else. Use trajectories.clip_rewards() for all or for none"
+            )
+
+    def best(self, fraction: float) -> Trajectories:
+        """Keep the episodes of highest return, as many as hold at most a share of the steps.
+
+        Args:
+            fraction: Share of all steps, over 0 and up to 1.
+
+        Returns:
+            A copy of these episodes, best first.
+
+        Raises:
+            DatasetError: Not even the best episode is that short.
+        """
+        order = np.argsort(-self.returns, kind="stable")
+        allowed = fraction * self.n_steps
+        kept = order[: int(np.searchsorted(self.lengths[order].cumsum(), allowed, "right"))]
+        if not len(kept):
+            raise DatasetError(
+                f"the best {fraction:.3g} of {self.n_steps} steps are {allowed:.0f} steps, but the "
+                f"best episode alone has {self.lengths[order[0]]}: no episode is selected; take a "
+                "larger fraction"
+            )
+        return replace(self.take(kept), source=self.source.changed(f"best {fraction!r}"))
+
+    def take(self, episodes: ArrayLike) -> Trajectories:
+        """Keep the episodes of these numbers, counted from 0, as a copy in this order."""
+        kept, last = np.asarray(episodes), self.n_episodes - 1
+        numbers = kept.ndim == 1 and kept.size and kept.dtype.kind in "iu"
+        if not numbers or kept.min() < 0 or kept.max() > last:
+            raise DatasetError(f"expected a list of numbers from 0 to {last}, got {episodes!r}")
+        parts = [slice(self.offsets[i], self.offsets[i + 1]) for i in kept]
+        return replace(
+            self,
+            rows=np.concatenate([self.rows[part] for part in parts]),
+            images=None if self.images is None else np.concatenate([self.images[p] for p in parts]),
+            offsets=np.concatenate(([0], self.lengths[kept].cumsum())),
+            source=self.source.changed(f"episodes {kept.tolist()}"),
+        )
+
     def observation_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each dimension of the observation over all steps."""
         flat = self.observations.reshape(self.n_steps, -1)
@@ -190,7 +333,7 @@ class Trajectories:
         mean = total / self.n_steps
         for chunk in chunks:
             square += np.square(flat[chunk] - mean).sum(0)
-        shape = self.observation_space.shape or ()
+        shape = model_shape(self.observation_space)
         std = np.sqrt(square / self.n_steps)
         return mean.reshape(shape).astype(np.float32), std.reshape(shape).astype(np.float32)
 
@@ -198,21 +341,8 @@ class Trajectories:
         values = self.rows[:, start : start + _size(space)]
         if isinstance(space, spaces.Discrete):
             return values[:, 0].astype(np.int64)
-        return values.reshape(self.n_steps, *(space.shape or ()))
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns of `Trajectories.rows`; reward, return-to-go and timestep are the last three.
-
-    Attributes:
-        observations: Columns of the flattened observation; none for images.
-        actions: Columns of the flattened action.
-    """
-
-    observations: slice
-    actions: slice
+        return values.reshape(self.n_steps, *model_shape(space))
 
 
 def _size(space: spaces.Space[Any]) -> int:
-    return int(np.prod(space.shape or ()))
+    return int(np.prod(model_shape(space)))

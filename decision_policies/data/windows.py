@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision_policies.batch import Window
+from decision_policies.data.frames import shifted, stacked_views
 from decision_policies.data.trajectories import Trajectories
+from decision_policies.spaces import model_shape
 
 
 class Sampler(ABC):
@@ -64,8 +66,7 @@ class Sampler(ABC):
         rows = self._rows.index_select(0, flat).view(*index.shape, -1)
         data, columns = self.trajectories, self.trajectories.columns
         if self._images is not None:
-            shape = data.observation_space.shape or ()
-            observations = self._images.index_select(0, flat).view(*index.shape, *shape)
+            observations = self._pictures(self._images, first)
         else:
             observations = _shaped(rows[..., columns.observations], data.observation_space)
         return Window(
@@ -77,6 +78,17 @@ class Sampler(ABC):
             mask=mask,
             starts=torch.from_numpy(starts),
         )
+
+    def _pictures(self, images: Tensor, first: NDArray[np.int64]) -> Tensor:
+        """Gather the images of windows; each frame of a window is read once for all its stacks."""
+        n = self.trajectories.frame_stack or 1
+        steps = first[:, None] + np.arange(1 - n, self.length)
+        steps = np.clip(steps, self._first[first][:, None], self._last[first][:, None])
+        pictures = images.index_select(0, torch.from_numpy(steps.reshape(-1)))
+        pictures = pictures.view(*steps.shape, *images.shape[1:])
+        if self.trajectories.image_shift:
+            pictures = shifted(pictures, self.trajectories.image_shift, self.rng)
+        return stacked_views(pictures, n) if self.trajectories.frame_stack else pictures
 
 
 class WindowSampler(Sampler):
@@ -141,5 +153,5 @@ def _shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:
     """Give flat columns (B, K, C) the shape and dtype of their space."""
     if isinstance(space, spaces.Discrete):
         return values[..., 0].long()
-    shape = space.shape or ()
+    shape = model_shape(space)
     return values if len(shape) == 1 else values.reshape(*values.shape[:-1], *shape)

@@ -135,7 +135,13 @@ def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool)
         training = (tensors, {**state, "data": digest})
     elif training_state and algorithm._saved_training is not None:  # loaded, and not trained since
         training = (algorithm._saved_training.tensors, algorithm._saved_training.values)
-    checkpoint.write(without_zip(path), config, policy.model.state_dict(), training)
+    checkpoint.write(without_zip(path), config, _weights(policy.model), training)
+
+
+def _weights(model: SequenceModel) -> dict[str, Tensor]:
+    """Name each tensor of a model once, though several layers may share a module."""
+    named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in named}
 
 
 def _largest_rate(schedule: Schedule) -> float:
@@ -146,8 +152,8 @@ def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
     """Refuse to write what could not be read back: hyper-parameters that do not fit the weights."""
     hyperparameters.check(algorithm)
     with torch.device("meta"):
-        expected = algorithm.build_model(policy.spec).state_dict()
-    shapes = {name: tensor.shape for name, tensor in policy.model.state_dict().items()}
+        expected = _weights(algorithm.build_model(policy.spec))
+    shapes = {name: tensor.shape for name, tensor in _weights(policy.model).items()}
     if shapes != {name: tensor.shape for name, tensor in expected.items()}:
         raise CheckpointError(
             "the hyper-parameters were changed after the policy was made, so its weights no longer "
@@ -170,11 +176,11 @@ def load(cls: type[A], path: str | PathLike[str], device: str) -> A:
     algorithm = _construct(cls, saved.folder, config["hyperparameters"], device)
     spec = SequenceSpec.from_json(config["spec"])
     with torch.device("meta"):
-        expected = algorithm.build_model(spec).state_dict()
+        expected = _weights(algorithm.build_model(spec))
     weights = saved.weights(expected)
     with torch.random.fork_rng([]):
         model = algorithm.build_model(spec)
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict(weights, strict=False)  # what `weights` has checked; shared names once
     model.to(algorithm.torch_device()).eval()
     algorithm.policy = SequencePolicy(model, seed=algorithm.seed)
     algorithm.source = _source(saved.folder, config["source"])

@@ -6,7 +6,7 @@ before the last axis is batch, so one set of functions serves windows (B, T) and
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class StepEmbedding(nn.Module):
         n_features: Width F of an action's features, which the head defines.
         style: "layernorm" puts one shared LayerNorm behind all embeddings, "tanh" a tanh behind
             each.
+        max_ep_len: Adds a learnt vector for the step of the episode, a table of this many; later
+            steps share the last. 0 adds none.
         dropout: Probability with which an entry is dropped in training.
 
     References:
@@ -47,6 +49,7 @@ class StepEmbedding(nn.Module):
         n_features: int,
         *,
         style: EmbeddingStyle = "layernorm",
+        max_ep_len: int = 0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -61,6 +64,7 @@ class StepEmbedding(nn.Module):
         if "action" in spec.modalities:
             bias = style == "layernorm"  # the Atari model looks actions up in a table
             self.action = nn.Linear(n_features, d_model, bias=bias)
+        self.timestep = nn.Embedding(max_ep_len, d_model) if max_ep_len else None
         if not self.interleaved:
             self.project = nn.Linear(len(spec.modalities) * d_model, d_model)
         self.norm = nn.LayerNorm(d_model) if style == "layernorm" else None
@@ -78,45 +82,79 @@ class StepEmbedding(nn.Module):
         return len(given) - 1 if self.interleaved else 0
 
     def before_action(
-        self, observations: Tensor, returns_to_go: Tensor, previous: Tensor | None
+        self,
+        observations: Tensor,
+        returns_to_go: Tensor,
+        timesteps: Tensor,
+        previous: Tensor | None,
     ) -> Tensor:
         """Embed what is known of a step before its action.
 
         Args:
             observations: (..., *observation).
             returns_to_go: (...,), in the environment's units.
+            timesteps: (...,), int64, steps since the episode's start.
             previous: Features of the previous action, (..., F); read in the layout BL3D only.
 
         Returns:
             (..., m, D): one token for each such modality in B3LD, a single one in BL3D.
         """
-        parts = self._given(observations, returns_to_go)
+        time = self._time(timesteps)
+        parts = self._given(observations, returns_to_go, time)
         if self.interleaved:
             return self._finish(torch.stack(parts, -2))
         if "action" in self.modalities:
-            parts.append(self._squash(self.action(previous)))
+            assert previous is not None
+            parts.append(self._act(previous, time))
         return self._finish(self.project(torch.cat(parts, -1)).unsqueeze(-2))
 
-    def after_action(self, features: Tensor) -> Tensor:
+    def after_action(self, features: Tensor, timesteps: Tensor) -> Tensor:
         """Embed an action's features (..., F) as (..., m, D); m is 0 where it is no token."""
         if not self.interleaved or "action" not in self.modalities:
             return features.new_zeros(*features.shape[:-1], 0, self.d_model)
-        return self._finish(self._squash(self.action(features)).unsqueeze(-2))
+        return self._finish(self._act(features, self._time(timesteps)).unsqueeze(-2))
 
-    def between(self, features: Tensor, observations: Tensor, returns_to_go: Tensor) -> Tensor:
-        """Embed an action and what is known of the next step, as one run of tokens (B3LD only)."""
-        parts = self._given(observations, returns_to_go)
+    def between(
+        self,
+        features: Tensor,
+        before: Tensor,
+        observations: Tensor,
+        returns_to_go: Tensor,
+        timesteps: Tensor,
+    ) -> Tensor:
+        """Embed an action and what is known of the next step, as one run of tokens (B3LD only).
+
+        Args:
+            features: Features of the action, (..., F).
+            before: Timestep of the action, (...,).
+            observations: Of the next step, (..., *observation).
+            returns_to_go: Of the next step, (...,).
+            timesteps: Of the next step, (...,).
+        """
+        parts = self._given(observations, returns_to_go, self._time(timesteps))
         if "action" in self.modalities:
-            parts.insert(0, self._squash(self.action(features)))
+            parts.insert(0, self._act(features, self._time(before)))
         return self._finish(torch.stack(parts, -2))
 
-    def _given(self, observations: Tensor, returns_to_go: Tensor) -> list[Tensor]:
+    def _time(self, timesteps: Tensor) -> Tensor | None:
+        if self.timestep is None:
+            return None
+        last = self.timestep.num_embeddings - 1
+        return cast(Tensor, self.timestep(timesteps.clamp(max=last)))
+
+    def _given(
+        self, observations: Tensor, returns_to_go: Tensor, time: Tensor | None
+    ) -> list[Tensor]:
         parts = []
         if "return" in self.modalities:
             scaled = (returns_to_go / self.return_scale).unsqueeze(-1)
             parts.append(self._squash(self.returns(scaled)))
         parts.append(self._squash(self.observation(observations)))
-        return parts
+        return parts if time is None else [part + time for part in parts]
+
+    def _act(self, features: Tensor, time: Tensor | None) -> Tensor:
+        token = self._squash(self.action(features))
+        return token if time is None else token + time
 
     def _squash(self, x: Tensor) -> Tensor:
         return x.tanh() if self.norm is None else x

@@ -137,14 +137,19 @@ class TokenModel(SequenceModel):
     def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
         """Predict the actions of all steps of a window; see `SequenceModel.forward`."""
         batch, steps = window.shape
-        backbone, previous = cast(TokenState, state or self.initial_state(batch))
+        known = self.initial_state(batch) if state is None else cast(TokenState, state)
+        backbone = None if state is None else known.backbone  # None spares the mixers' work
+        previous = known.previous
         features = self.head.features(window.actions)
         shifted = None
         if isinstance(previous, Tensor):
             shifted = torch.cat((previous.unsqueeze(1), features[:, :-1]), 1)
             previous = features[:, -1]
-        given = self.embedding.before_action(window.observations, window.returns_to_go, shifted)
-        tokens = torch.cat((given, self.embedding.after_action(features)), 2)
+        given = self.embedding.before_action(
+            window.observations, window.returns_to_go, window.timesteps, shifted
+        )
+        done = self.embedding.after_action(features, window.timesteps)
+        tokens = torch.cat((given, done), 2)
         y, backbone = self.backbone(tokens.flatten(1, 2), backbone, self.kinds.repeat(steps))
         acting = y.view(batch, steps, -1, y.shape[-1])[:, :, self.embedding.acting_token]
         return Prediction(self.head(self.norm(acting))), TokenState(backbone, previous)
@@ -153,14 +158,16 @@ class TokenModel(SequenceModel):
         """Predict the action of one step; see `SequenceModel.act`."""
         backbone, previous = cast(TokenState, state)
         known = previous if isinstance(previous, Tensor) else None
-        tokens = self.embedding.before_action(step.observations, step.returns_to_go, known)
+        tokens = self.embedding.before_action(
+            step.observations, step.returns_to_go, step.timesteps, known
+        )
         return self._read(tokens, backbone, previous, self.kinds[: tokens.shape[1]])
 
     def commit(self, action: Tensor, reward: Tensor, step: Step, state: State) -> State:
         """Take in an executed action; see `SequenceModel.commit`."""
         backbone, previous = state
         features = self.head.features(action)
-        tokens = self.embedding.after_action(features)
+        tokens = self.embedding.after_action(features, step.timesteps)
         if tokens.shape[1]:
             _, backbone = self.backbone(tokens, backbone, self.kinds[-tokens.shape[1] :])
         return TokenState(backbone, features if isinstance(previous, Tensor) else previous)
@@ -172,7 +179,9 @@ class TokenModel(SequenceModel):
         features = self.head.features(action)
         if not self.embedding.interleaved:
             return self.act(step, TokenState(state[0], features))
-        tokens = self.embedding.between(features, step.observations, step.returns_to_go)
+        tokens = self.embedding.between(
+            features, previous.timesteps, step.observations, step.returns_to_go, step.timesteps
+        )
         return self._read(tokens, state[0], state[1], self.kinds_between)
 
     def _read(
@@ -182,6 +191,10 @@ class TokenModel(SequenceModel):
         return Prediction(self.head(self.norm(y[:, -1]))), TokenState(backbone, previous)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Standardise observations by these; see `SequenceModel.set_statistics`."""
-        if isinstance(self.embedding.observation, VectorEncoder):
-            self.embedding.observation.set_statistics(mean, std)
+        """Standardise observations by these; see `SequenceModel.set_statistics`.
+
+        Weights that came with statistics of their own keep them.
+        """
+        encoder = self.embedding.observation
+        if isinstance(encoder, VectorEncoder) and encoder.is_plain():
+            encoder.set_statistics(mean, std)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.nets.mixer import Mixer
+from decision_policies.ops.linear import linear
 from decision_policies.tree import State
 
 
@@ -77,7 +78,7 @@ class Attention(Mixer):
             self.initial_state(batch) if state is None else cast(AttentionState, state)
         )
         cached = keys.shape[1]
-        queries, new_keys, new_values = self.c_attn(x).chunk(3, -1)
+        queries, new_keys, new_values = linear(x, self.c_attn.weight, self.c_attn.bias).chunk(3, -1)
         keys = torch.cat((keys, new_keys), 1)
         values = torch.cat((values, new_values), 1)
         real = torch.cat((real, real.new_ones(batch, length)), 1)
@@ -90,7 +91,7 @@ class Attention(Mixer):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=plain,
         )
-        y = self.c_proj(y.transpose(1, 2).flatten(2))
+        y = linear(y.transpose(1, 2).flatten(2), self.c_proj.weight, self.c_proj.bias)
         if self.dropout:
             y = F.dropout(y, self.dropout, self.training)
         kept = max(0, cached + length - self.window + 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.nets.mixer import Mixer
+from decision_policies.ops.linear import linear
 from decision_policies.tree import State
 
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
@@ -47,13 +48,13 @@ class Pointwise(Mixer):
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Map each token by itself; see `Mixer.forward`."""
-        hidden = self.up(x)
+        hidden = linear(x, self.up.weight, self.up.bias)
         if self.activation == "relu":
             hidden = F.relu(hidden)
         else:
             exact = self.activation == "gelu"
             hidden = F.gelu(hidden, approximate="none" if exact else "tanh")
-        y: Tensor = self.dropout(self.down(hidden))
+        y: Tensor = self.dropout(linear(hidden, self.down.weight, self.down.bias))
         return y, ()
 
 
@@ -155,7 +156,7 @@ class Fuse(Mixer):
         if self.linear is None:
             y = a + b
         else:
-            y = self.linear(torch.cat((a, b), -1))
+            y = linear(torch.cat((a, b), -1), self.linear.weight, self.linear.bias)
             if self.how == "gated":
                 y = b + y.sigmoid() * (a - b)
         return self.dropout(y), (left, right)

@@ -12,6 +12,7 @@ from decision_policies import tree
 from decision_policies.nets.mamba import Mamba
 from decision_policies.nets.mixer import Mixer
 from decision_policies.ops.banded_scan import banded_scan
+from decision_policies.ops.linear import linear
 from decision_policies.tree import State
 
 
@@ -49,11 +50,11 @@ class LocalMamba(Mamba):
         """Mix the tokens; see `Mixer.forward`."""
         past = self.initial_state(len(x)) if state is None else cast(Tensor, state)
         full = torch.cat((past, x), 1)
-        u, z = F.linear(full, self.in_proj.weight).chunk(2, -1)
+        u, z = linear(full, self.in_proj.weight).chunk(2, -1)
         u = F.silu(u)
         y = banded_scan(u, *self.selection(u), self.D, self.window)
         gate = F.silu(z[:, self.window - 1 :])
-        return F.linear(y * gate, self.out_proj.weight), full[:, x.shape[1] :]
+        return linear(y * gate, self.out_proj.weight), full[:, x.shape[1] :]
 
 
 class ChunkedState(NamedTuple):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.nets.mixer import Mixer
+from decision_policies.ops.linear import linear
 from decision_policies.ops.selective_scan import selective_scan
 from decision_policies.tree import State
 
@@ -126,13 +127,13 @@ class Mamba(Mixer):
     ) -> tuple[Tensor, State]:
         """Mix the tokens; see `Mixer.forward`."""
         conv, ssm = self.initial_state(len(x)) if state is None else cast(MambaState, state)
-        # F.linear rather than the modules: in a step of three tokens, a module call is a cost.
-        u, z = F.linear(x, self.in_proj.weight, self.in_proj.bias).chunk(2, -1)
+        # linear rather than the modules: in a step of three tokens, a module call is a cost.
+        u, z = linear(x, self.in_proj.weight, self.in_proj.bias).chunk(2, -1)
         if self.d_conv is not None:
             u, conv = self._convolve(u, conv)
         u = F.silu(u)
         y, ssm = selective_scan(u, *self.selection(u), self.D, ssm)
-        y = F.linear(y * F.silu(z), self.out_proj.weight, self.out_proj.bias)
+        y = linear(y * F.silu(z), self.out_proj.weight, self.out_proj.bias)
         return y, MambaState(conv, ssm)
 
     def selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -145,8 +146,8 @@ class Mamba(Mixer):
             Step sizes (B, L, E), decay rates (E, N), input and output weights (B, L, N).
         """
         sizes = (self.dt_rank, self.d_state, self.d_state)
-        delta, b, c = torch.split_with_sizes(F.linear(u, self.x_proj.weight), sizes, -1)
-        delta = F.softplus(F.linear(delta, self.dt_proj.weight, self.dt_proj.bias))
+        delta, b, c = torch.split_with_sizes(linear(u, self.x_proj.weight), sizes, -1)
+        delta = F.softplus(linear(delta, self.dt_proj.weight, self.dt_proj.bias))
         return delta, -self.A_log.exp(), b, c
 
     def _convolve(self, u: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:

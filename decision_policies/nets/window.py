@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.nets.mixer import Mixer
+from decision_policies.ops.linear import linear
 from decision_policies.tree import State
 
 SHORT = 8
@@ -54,7 +55,7 @@ class DenseWindow(Mixer):
         length, width = x.shape[1:]
         if length <= SHORT:
             windows = torch.cat([full[:, k : k + length] for k in range(self.window)], -1)
-            return F.linear(windows, self.weight, self.bias), full[:, length:]
+            return linear(windows, self.weight, self.bias), full[:, length:]
         filters = self.weight.view(width, self.window, width).transpose(1, 2)
         y = F.conv1d(full.transpose(1, 2), filters, self.bias).transpose(1, 2)
         return y, full[:, length:]
@@ -117,5 +118,5 @@ class ModalConv(Mixer):
         for k in range(self.window):
             y = torch.addcmul(y, full[:, k : k + length], weight[:, k])
         if self.project is not None:
-            y = self.dropout(self.project(y))
+            y = self.dropout(linear(y, self.project.weight, self.project.bias))
         return y, full[:, length:]

@@ -1,0 +1,73 @@
+"""The linear map is torch's own, in values and gradients, whoever computes it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from decision_policies.ops import linear as module
+from decision_policies.ops.linear import linear
+
+
+@pytest.fixture(params=["torch", "onednn"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(module.SWITCH, request.param)
+    module.onednn.cache_clear()
+    yield request.param  # type: ignore[misc]
+    module.onednn.cache_clear()
+
+
+@pytest.mark.parametrize("rows", [(1,), (7, 5), (64, 60), (500,)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (64, 128), (33, 1), (48, 36)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_map_is_torchs_own(
+    backend: str, rows: tuple[int, ...], inputs: int, outputs: int, biased: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    x, weight = draw(*rows, inputs), draw(outputs, inputs)
+    given = [x, weight, *([draw(outputs)] if biased else [])]
+    ours, theirs = linear(*given), F.linear(*given)
+    assert ours.shape == theirs.shape
+    assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-5)
+    for a, b in zip(
+        torch.autograd.grad(ours.sin().sum(), given),
+        torch.autograd.grad(theirs.sin().sum(), given),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, atol=1e-3, rtol=1e-4)
+    with torch.inference_mode():
+        assert torch.allclose(linear(*given), theirs, atol=1e-4, rtol=1e-5)
+
+
+def test_inputs_with_gaps_and_frozen_weights_are_served(backend: str) -> None:
+    x = torch.randn(300, 2, 64)[:, 1].requires_grad_()
+    weight = torch.randn(64, 128)[:, ::2]
+    y = linear(x, weight)
+    assert torch.allclose(y, x @ weight.t(), atol=1e-4)
+    (gradient,) = torch.autograd.grad(y.sum(), [x])
+    assert torch.allclose(gradient, weight.sum(0).expand_as(x), atol=1e-4)
+
+
+def test_other_dtypes_go_to_torch(backend: str) -> None:
+    x, weight = torch.randn(300, 64, dtype=torch.float64), torch.randn(8, 64, dtype=torch.float64)
+    assert torch.equal(linear(x, weight), F.linear(x, weight))
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    code = "import torch; from decision_policies.ops.linear import onednn; onednn()"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": "", module.SWITCH: "mkl"},
+        capture_output=True,
+        text=True,
+    )
+    assert "DECISION_POLICIES_LINEAR must be 'torch' or 'onednn', got 'mkl'" in result.stderr

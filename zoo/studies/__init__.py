@@ -1,0 +1,1 @@
+"""Studies: a module each, with the interface of `zoo.studies.study.Study`."""

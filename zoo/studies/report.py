@@ -1,0 +1,120 @@
+"""Words, tables and pictures that studies have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from zoo.results_chart import INK, OURS, THEIRS
+
+from .study import Row
+from .training import FIRST_SEED
+
+PALETTE = (OURS, "#d1495b", "#edae49", "#66a182", THEIRS, "#6d597a")
+"""Colours that stay apart for most kinds of colour blindness, in the order of use."""
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Words a Markdown table."""
+    every = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in every) + "\n"
+
+
+def over_seeds(values: Sequence[float], digits: int = 0) -> str:
+    """Says the mean of one value a seed, and the lowest and highest of several: "4 [3 to 5]"."""
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} [{min(values):.{digits}f} to {max(values):.{digits}f}]"
+
+
+def grouped(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Groups rows by some of their entries, in the order of their first appearance."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
+def different(rows: Iterable[Row], name: str) -> list[Any]:
+    """Different values of an entry, in the order of their first appearance."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def training_facts(rows: Sequence[Row]) -> str:
+    """Says how trained cells were made."""
+    first = rows[0]
+    plan, hyper = first["settings"]["plan"], [row["settings"]["hyperparameters"] for row in rows]
+    widths = sorted({h["d_model"] for h in hyper})
+    scores = first["references"]
+    said = [
+        f"{first['settings']['dataset']}, {first['settings']['updates']} updates of "
+        f"{hyper[0]['batch_size']} windows, width {_listed(widths)}, "
+        f"training seeds {_listed(different(rows, 'seed'))}; {plan['episodes']} episodes "
+        f"from seed {FIRST_SEED:,} each",
+        f"{sum(row['cpu_seconds'] for row in rows) / 60:.1f} CPU minutes in all on "
+        f"{' and '.join(different(rows, 'machine'))}",
+    ]
+    if scores is not None:
+        said.insert(1, f"returns {scores[0]:g} and {scores[1]:g} count as scores 0 and 100")
+    return "; ".join(said) + ".\n"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+@contextmanager
+def picture(path: Path, rows: int, columns: int, size: tuple[float, float]) -> Iterator[list[Any]]:
+    """Yields axes, row by row, and writes them as a PNG when the block ends.
+
+    Args:
+        path: The file.
+        rows: Rows of panels.
+        columns: Columns of panels.
+        size: Width and height in inches.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    inked = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
+    style: Any = {"font.size": 9, "axes.edgecolor": "#bbbbbb", **dict.fromkeys(inked, INK)}
+    with rc_context(style):
+        figure = Figure(figsize=size, layout="constrained")
+        yield [ax for row in figure.subplots(rows, columns, squeeze=False) for ax in row]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+
+
+def dress(ax: Any, title: str, x: str = "", y: str = "") -> None:
+    """Gives a panel its words, and takes away what is not data."""
+    ax.set_title(title, fontsize=9, fontweight="bold", loc="left")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.grid(color="#eeeeee", linewidth=0.8, zorder=0)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def line_over_seeds(
+    ax: Any, points: Sequence[tuple[float, Sequence[float]]], colour: str, label: str
+) -> None:
+    """Draws a line through means over seeds, with a light dot for each seed.
+
+    Args:
+        ax: The panel.
+        points: Place on the horizontal axis and one value a seed.
+        colour: Of the line.
+        label: For the legend.
+    """
+    for x, values in points:
+        ax.scatter([x] * len(values), values, s=12, color=colour, alpha=0.35, linewidth=0, zorder=2)
+    means = [sum(values) / len(values) for _, values in points]
+    ax.plot([x for x, _ in points], means, "o-", color=colour, markersize=5, label=label, zorder=3)

@@ -1,0 +1,181 @@
+"""What most studies do in a cell: train a system by its table and play evaluation episodes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from decision_policies import SequenceAlgorithm, Trajectories, evaluate_policy
+from decision_policies.algorithms import BY_NAME
+from zoo.benchmark_run import SEED_SETS, evaluation, machine, settings
+from zoo.progress import Tick
+from zoo.tables import FOLDER, Recipe, Tables
+
+from .study import Row
+
+FIRST_SEED = SEED_SETS["evaluation"]
+"""Seed of the first episode that is played; recipes are chosen on others."""
+
+
+SIZES = {"width": "d_model", "context": "context_length"}
+"""Options that take the place of a hyper-parameter of all systems."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, *sizes: str) -> None:
+    """Adds the options that say what is trained, on what, and for how long.
+
+    Args:
+        parser: The parser.
+        sizes: Keys of `SIZES` that the study does not vary itself.
+    """
+    add = parser.add_argument
+    add(
+        "--dataset",
+        metavar="ID",
+        help="Minari id; one that is in no table asks for its best return",
+    )
+    add("--algorithms", "--algorithm", nargs="+", metavar="LABEL", help="labels of tables")
+    add("--seeds", nargs="+", type=int, metavar="N", help="of weights and batches")
+    add("--updates", type=int, metavar="N", help="gradient updates instead of the tables'")
+    add("--episodes", type=int, metavar="N", help="episodes that are played instead of the tables'")
+    for size in sizes:
+        add(f"--{size}", type=int, metavar="N", help=f"{SIZES[size]} instead of the tables'")
+    add("--tables", type=Path, default=FOLDER, metavar="DIR", help="folder of tables")
+
+
+def make_recipe(arguments: argparse.Namespace, label: str, **hyperparameters: Any) -> Recipe:
+    """Puts together what the tables and the options say of a system.
+
+    Args:
+        arguments: Those of `add_arguments`.
+        label: A label of a table.
+        hyperparameters: Take the place of the table's.
+
+    Raises:
+        ValueError: No such label or dataset, a peer's label, or a value out of range.
+    """
+    tables, dataset = Tables.read(arguments.tables), arguments.dataset
+    if dataset not in tables.plans:
+        best = float(Trajectories.from_minari(dataset).returns.max())
+        tables = replace(tables, plans={**tables.plans, dataset: {"targets": [best]}})
+    given = {"updates": arguments.updates, "episodes": arguments.episodes}
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = tables.recipe(label, dataset, **changes)
+    if recipe.is_peer:
+        raise ValueError(f"studies train systems of decision_policies, and {label} is d3rlpy's")
+    chosen = {SIZES[size]: getattr(arguments, size, None) for size in SIZES}
+    hyperparameters |= {name: value for name, value in chosen.items() if value is not None}
+    recipe = replace(recipe, hyperparameters={**recipe.hyperparameters, **hyperparameters})
+    try:
+        BY_NAME[recipe.class_name](**recipe.hyperparameters)
+    except TypeError as error:
+        raise ValueError(f"{label}: {error}") from error
+    return recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of a study.
+
+    Attributes:
+        recipe: What to train on what.
+        seed: Of weights and batches.
+    """
+
+    recipe: Recipe
+    seed: int
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides its result beside the seed and what the study changes."""
+        of_recipe = settings(self.recipe)
+        return {
+            "dataset": self.recipe.dataset,
+            "updates": self.recipe.plan.updates,
+            "first_seed": FIRST_SEED,
+            **of_recipe,
+        }
+
+    def run(
+        self,
+        data: Trajectories,
+        environment: Callable[[], gym.Env[Any, Any]],
+        tick: Tick,
+        targets: Sequence[float] = (),
+    ) -> Row:
+        """Trains, plays, and words both for a row.
+
+        Args:
+            data: What to learn from.
+            environment: Makes the environment to play in.
+            tick: Told of each update.
+            targets: Returns to ask for; the plan's first where none is given.
+
+        Returns:
+            Parameters, data, CPU seconds, and an evaluation for each target (one for a system that
+            is not told what to reach).
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C while it was training.
+        """
+        start = time.process_time()
+        algorithm = self._train(data, tick)
+        policy, plan = algorithm.policy, self.recipe.plan
+        assert policy is not None, "it has been trained"
+        asked = (targets or plan.targets[:1]) if policy.spec.uses_returns else (None,)
+        played = [
+            evaluate_policy(
+                policy,
+                environment,
+                plan.episodes,
+                target_return=target,
+                seed=FIRST_SEED,
+                n_envs=plan.episodes,
+                deterministic=plan.deterministic,
+            )
+            for target in asked
+        ]
+        references = data.source.reference_scores
+        return {
+            "parameters": sum(p.numel() for p in policy.model.parameters()),
+            "steps": data.n_steps,
+            "data": data.source.digest,
+            "references": None if references is None else list(references),
+            "evaluations": [
+                {
+                    **evaluation(plan.updates, policy.inference, target, episodes, references),
+                    "lengths": episodes.lengths.tolist(),
+                }
+                for target, episodes in zip(asked, played, strict=True)
+            ],
+            "cpu_seconds": round(time.process_time() - start, 1),
+            "machine": machine(str(algorithm.torch_device())),
+        }
+
+    def _train(self, data: Trajectories, tick: Tick) -> SequenceAlgorithm:
+        recipe = self.recipe
+
+        def count(_: Mapping[str, Any], __: Mapping[str, Any]) -> bool:
+            tick(1)
+            return True
+
+        algorithm = BY_NAME[recipe.class_name](seed=self.seed, **recipe.hyperparameters)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "interrupted after")  # the cell is not kept
+            algorithm.learn(data, recipe.plan.updates, callback=count)
+        if algorithm.num_timesteps < recipe.plan.updates:
+            raise KeyboardInterrupt
+        return algorithm
+
+
+def score(row: Row) -> float:
+    """The score of a row: normalised where the set has reference scores, else the mean return."""
+    first = row["evaluations"][0]
+    return float(first["mean"] if first["normalised"] is None else first["normalised"])
