@@ -191,10 +191,10 @@ def test_statistics_that_came_with_the_weights_survive_learning() -> None:
     mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 2.0])
     model.set_statistics(mean, std)
     algorithm.learn(trajectories(), 1)
-    assert torch.equal(model.embedding.observation.mean, mean)  # type: ignore[union-attr]
+    assert torch.equal(model.embedding.observation.mean, mean)  # type: ignore
     fresh = DT(d_model=16, context_length=4, seed=0).learn(trajectories(), 1).policy
     assert fresh is not None
-    assert fresh.model.embedding.observation.mean.any()  # type: ignore[union-attr]
+    assert fresh.model.embedding.observation.mean.any()  # type: ignore
 
 
 @pytest.mark.parametrize(

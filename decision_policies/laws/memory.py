@@ -134,7 +134,7 @@ def a_new_episode_is_acted_as_by_a_fresh_policy(case: Case, mode: Inference) -> 
             used.predict(observations[t], episode_start=start)
             fresh.predict(observations[t])
             what = f"step {t} after the end of an episode by {end}, against a fresh policy,"
-            close(*outputs.seen[-2:], what)
+            close(outputs.seen[-2], outputs.seen[-1], what)
 
 
 @law(("box-discrete",))

@@ -72,7 +72,7 @@ def keyword_observe_and_wrapper_give_bit_equal_actions(case: Case, mode: Inferen
     keyword = roll(policy.fork(), case.kind, [0, 1, 2], "keyword")
     require(len(keyword) > 12, "the episodes are too short to tell")
     for way in ("observe", "wrapper"):
-        run = roll(policy.fork(), case.kind, [0, 1, 2], way)  # type: ignore[arg-type]
+        run = roll(policy.fork(), case.kind, [0, 1, 2], way)
         same(run, keyword, f"the actions with rewards by {way}, against predict(reward=),")
 
 

@@ -99,7 +99,8 @@ class Attention(Mixer):
 
     def _split(self, x: Tensor) -> Tensor:
         """Give the heads, (B, L, D), an axis of their own, (B, H, L, D / H)."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        batch, length, _ = x.shape
+        return x.reshape(batch, length, self.n_heads, -1).transpose(1, 2)
 
     def _mask(self, length: int, cached: int, real: Tensor) -> Tensor:
         """Say which of the cached and new tokens each new one sees, (B or 1, 1, L, C + L)."""

@@ -23,7 +23,8 @@ def reference(mixer: Attention, x: Tensor) -> Tensor:
             first = max(0, i - mixer.window + 1)
             scores = (q[:, i : i + 1, part] * k[:, first : i + 1, part]).sum(-1) / width**0.5
             out[:, i, part] = (scores.softmax(-1).unsqueeze(-1) * v[:, first : i + 1, part]).sum(1)
-    return mixer.c_proj(out)
+    y: Tensor = mixer.c_proj(out)
+    return y
 
 
 @pytest.mark.parametrize("heads", [1, 3])

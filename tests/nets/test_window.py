@@ -113,7 +113,7 @@ def test_fusions_are_what_they_say(how: str) -> None:
 
 
 def test_places_beyond_the_table_share_its_last_vector() -> None:
-    mixer: Mixer = Positions(D, 4)
+    mixer = Positions(D, 4)
     torch.nn.init.normal_(mixer.table)
     y, seen = mixer(torch.zeros(B, 6, D))
     assert torch.equal(y[0], mixer.table[[0, 1, 2, 3, 3, 3]])

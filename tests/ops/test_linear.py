@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ from decision_policies.ops.linear import linear
 
 
 @pytest.fixture(params=["torch", "onednn"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv(module.SWITCH, request.param)
     module.onednn.cache_clear()
-    yield request.param  # type: ignore[misc]
+    yield request.param
     module.onednn.cache_clear()
 
 
