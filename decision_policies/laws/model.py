@@ -44,8 +44,8 @@ def mixed(window: Window, other: Window, place: Tensor, names: tuple[str, ...]) 
 
 def predict(model: SequenceModel, window: Window, state: tree.State | None = None) -> Tensor:
     """Predict the actions of a window, (B, T, P)."""
-    prediction, _ = model(window, state)
-    return prediction.action
+    action: Tensor = model(window, state)[0].action
+    return action
 
 
 @law()

@@ -13,7 +13,6 @@ from decision_policies.nets import (
     Fuse,
     LocalMamba,
     Mamba,
-    Mixer,
     ModalConv,
     Pointwise,
     Positions,
