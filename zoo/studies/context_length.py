@@ -118,7 +118,8 @@ def _timing(name: str, context: int, arguments: argparse.Namespace) -> Cell:
 
 def _cost(plan: Plan, tick: Tick) -> Row:
     found = in_a_process(plan)
-    memory = round(found.pop("peak") - idle_memory(), 1)
+    idle = idle_memory(plan["class_name"], plan["observation"], plan["action"])
+    memory = round(found.pop("peak") - idle, 1)
     tick(1)
     costs = {name: round(value, 3) for name, value in found.items()}
     return {**costs, "memory": memory, "machine": machine("cpu")}

@@ -74,17 +74,13 @@ def measure(plan: Plan) -> dict[str, float]:
     return found
 
 
-def in_a_process(plan: Plan | None = None) -> dict[str, float]:
-    """Runs this file as a process of its own.
-
-    Args:
-        plan: What to measure; None for an idle process, which tells its peak memory only.
+def in_a_process(plan: Plan) -> dict[str, float]:
+    """Does what `measure` does in a process of its own.
 
     Raises:
         RuntimeError: It failed; says its last words.
     """
-    given = [] if plan is None else [json.dumps(plan)]
-    command = [sys.executable, "-m", "zoo.studies.one_context", *given]
+    command = [sys.executable, "-m", "zoo.studies.one_context", json.dumps(plan)]
     done = subprocess.run(
         command,
         cwd=Path(__file__).parents[2],
@@ -99,9 +95,21 @@ def in_a_process(plan: Plan | None = None) -> dict[str, float]:
 
 
 @functools.cache
-def idle_memory() -> float:
-    """Peak memory of a process that has only imported what the measuring one does, in MiB."""
-    return in_a_process()["peak"]
+def idle_memory(class_name: str, observation: int, action: int) -> float:
+    """Peak memory of a process that has next to nothing to do, in MiB.
+
+    It makes two updates of a tiny model, since much is imported only then.
+    """
+    tiny = {"d_model": 8, "n_layers": 1, "context_length": 2, "batch_size": 1}
+    return in_a_process(
+        {
+            "class_name": class_name,
+            "hyperparameters": tiny,
+            "observation": observation,
+            "action": action,
+            "repeats": 1,
+        }
+    )["peak"]
 
 
 def random_data(plan: Plan, length: int) -> Trajectories:
@@ -166,5 +174,4 @@ def _median(call: Callable[[], None], repeats: int) -> float:
 
 
 if __name__ == "__main__":
-    # Without a plan it is the idle process that memory is counted from.
-    print(json.dumps(measure(json.loads(sys.argv[1])) if sys.argv[1:] else {"peak": peak_memory()}))
+    print(json.dumps(measure(json.loads(sys.argv[1]))))
