@@ -188,6 +188,7 @@ def ctrl_c_in_the_middle_of_an_update_lets_it_finish(case: Case) -> None:
     Outside the main thread, where no signal arrives, there is nothing to check.
     """
     part = case.learner()
+    hook: Any = None
 
     def press(module: nn.Module, _: object) -> None:
         hook.remove()
@@ -199,7 +200,6 @@ def ctrl_c_in_the_middle_of_an_update_lets_it_finish(case: Case) -> None:
             hook = policy_of(part).model.register_forward_pre_hook(press)
         return True
 
-    hook: Any = None
     with ctrl_c() as pressed:
         if not pressed:
             return
