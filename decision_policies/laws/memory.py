@@ -143,8 +143,8 @@ def forks_draw_from_generators_of_their_own(case: Case) -> None:
     policy = SequencePolicy(case.model(), seed=0)
     first = case.sample(1)[0][0]
 
-    def draw(drawer: SequencePolicy) -> int:
-        return int(drawer.predict(first, deterministic=False, reward=0.0)[0])
+    def draw(drawer: SequencePolicy) -> Any:
+        return drawer.predict(first, deterministic=False, reward=0.0)[0]
 
     undisturbed = policy.fork(seed=7)
     alone = [draw(undisturbed) for _ in range(10)]
@@ -154,5 +154,5 @@ def forks_draw_from_generators_of_their_own(case: Case) -> None:
         draw(other)
         draw(policy)
         beside.append(draw(fork))
-    same(beside, alone, "what a fork samples beside others, against alone,")
+    same(np.array(beside), np.array(alone), "what a fork samples beside others, against alone,")
     require(fork._rng is not policy._rng, "a fork shares the generator of its policy")

@@ -58,11 +58,14 @@ def cutting_the_sequence_anywhere_changes_nothing(case: MixerCase) -> None:
 
 @torch.no_grad()
 def the_zero_state_is_the_initial_state(case: MixerCase) -> None:
-    """`initial_state` is all zero, and `None` stands for it."""
+    """`initial_state` is all zero, and `None` stands for it.
+
+    Up to rounding only: a mixer may take a faster way where there is nothing to remember.
+    """
     empty = case.mixer.initial_state(B)
     require(is_zero(empty), "the initial state is not all zero")
     what = "the output from None, against that from the initial state,"
-    same(case.run(0, L)[0], case.run(0, L, empty)[0], what)
+    close(case.run(0, L)[0], case.run(0, L, empty)[0], what, 1e-6)
 
 
 @torch.no_grad()
