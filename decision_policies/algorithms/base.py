@@ -46,6 +46,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         weight_decay: AdamW's weight decay, on matrices only.
         warmup_steps: Updates over which the learning rate rises to its value in a straight line.
         max_grad_norm: The gradient is scaled down to this norm.
+        ema_decay: Act with a moving average of the trained weights: what remains of it at an
+            update, such as 0.998. None: act with the trained weights themselves.
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
             return-to-go of the data. A model follows what it is asked for only if it can tell
             returns apart; divided by the largest itself, it hardly can.
@@ -69,6 +71,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     weight_decay: float = setting(1e-4, 0.0, 10.0)
     warmup_steps: int = setting(1000, 0)
     max_grad_norm: float = setting(0.25, 1e-9)
+    ema_decay: float | None = setting(None, 0.0, 0.999999)
     return_scale: float | None = setting(None, 1e-12)
     target_return: float | None = None
     inference: Inference | None = None
@@ -156,23 +159,19 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         if reset_num_timesteps:
             self.num_timesteps = 0
         total_timesteps = int(total_timesteps) + self.num_timesteps
-        self.start_log(
-            self.verbose,
-            self.tensorboard_log,
-            tb_log_name or type(self).__name__,
-            reset_num_timesteps,
-        )
+        run = tb_log_name or type(self).__name__
+        self.start_log(self.verbose, self.tensorboard_log, run, reset_num_timesteps)
         hooks = sb3.make_callback(callback, self, progress_bar)
         with training.random_stream(), deferred_interrupt() as interrupt:
             hooks.on_training_start(locals(), globals())
             try:
-                while self.num_timesteps < total_timesteps:
-                    rate = schedule(1 - self.num_timesteps / total_timesteps)
-                    rate *= min(1.0, (self.num_timesteps + 1) / max(1, self.warmup_steps))
+                while (done := self.num_timesteps) < total_timesteps:
+                    rate = schedule(1 - done / total_timesteps)
+                    rate *= min(1.0, (done + 1) / max(1, self.warmup_steps))
                     window = training.sampler.sample().to(_device(model))
                     model.train()
                     losses = training.losses(window, self.carries_state)
-                    norm = training.update(losses, rate, self.max_grad_norm, self.num_timesteps)
+                    norm = training.update(losses, rate, self.max_grad_norm, done)
                     self.num_timesteps += 1
                     self.record_update(losses, norm, rate)
                     if self.num_timesteps % log_interval == 0:
@@ -293,8 +292,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
     def torch_device(self) -> torch.device:
         """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(automatic if self.device == "auto" else self.device)
+        auto = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(auto if self.device == "auto" else self.device)
 
     def hyperparameters(self) -> Mapping[str, Any]:
         """List the hyper-parameters and their values."""
@@ -327,8 +326,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             if data.images is None:
                 mean, std = data.observation_statistics()
                 policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
-            sampler = self._sampler(data)
-            training = Training(policy.model, sampler, self.weight_decay, self.seed)
+            parts = policy.model, self._sampler(data)
+            training = Training(*parts, self.weight_decay, self.seed, self.ema_decay)
             if self._saved_training is not None:
                 self._saved_training.restore(training, data)
                 self._saved_training = None

@@ -197,7 +197,7 @@ def ctrl_c_in_the_middle_of_an_update_lets_it_finish(case: Case) -> None:
     def listen(local: dict[str, Any], _: dict[str, Any]) -> bool:
         nonlocal hook
         if local["self"].num_timesteps == 3:
-            hook = policy_of(part).model.register_forward_pre_hook(press)
+            hook = local["model"].register_forward_pre_hook(press)
         return True
 
     with ctrl_c() as pressed:

@@ -123,3 +123,30 @@ class DivergenceGuard:
             f"training diverged at update {step}: weights are not finite; those of the update "
             "before are back. Lower learning_rate"
         )
+
+
+class WeightAverage:
+    """Gives a model that acts the exponential moving average of the weights that are trained.
+
+    Early on the decay is smaller, (1 + n) / (10 + n) at update n, so that the first weights are
+    soon forgotten.
+
+    Args:
+        acting: The model that acts; its weights become the average.
+        trained: A copy of it, which is trained.
+        decay: What remains of the average at an update, from 0 (the trained weights) to 1.
+
+    References:
+        Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+    """
+
+    def __init__(self, acting: nn.Module, trained: nn.Module, decay: float) -> None:
+        self.trained: list[Tensor] = [p for p in trained.parameters() if p.requires_grad]
+        self._averages: list[Tensor] = [p for p in acting.parameters() if p.requires_grad]
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the trained weights into the average, after `step` updates of them."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._averages, self.trained, 1 - decay)

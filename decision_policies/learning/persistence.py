@@ -69,6 +69,7 @@ class SavedTraining:
         parameters = [p for group in training.optimizer.param_groups for p in group["params"]]
         carried = tree.leaves(training.model.initial_state(training.sampler.batch_size))
         wanted = {f"carried.{i}": leaf.shape for i, leaf in enumerate(carried)}
+        wanted |= {f"trained.{i}": p.shape for i, p in enumerate(training.trained())}
         for index, parameter in enumerate(parameters):
             wanted[f"optimizer.{index}.step"] = torch.Size([])
             for moment in ("exp_avg", "exp_avg_sq"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,11 @@ from decision_policies import tree
 from decision_policies.batch import Losses, Window
 from decision_policies.data.windows import Sampler
 from decision_policies.errors import TrainingDivergedError
-from decision_policies.learning.optimisation import DivergenceGuard, make_optimizer
+from decision_policies.learning.optimisation import (
+    DivergenceGuard,
+    WeightAverage,
+    make_optimizer,
+)
 from decision_policies.models.model import SequenceModel
 from decision_policies.tree import State
 
@@ -25,19 +30,27 @@ class Training:
     there had been no interruption.
 
     Args:
-        model: The model that is trained.
+        model: The model that acts. It is the one that is trained, too, unless its weights are
+            averages of the trained ones.
         sampler: Draws the batches.
         weight_decay: Weight decay of AdamW.
         seed: Seeds torch's random stream inside `learn` (dropout); None draws one.
+        ema_decay: Decay of the average; None: none is made.
     """
 
     def __init__(
-        self, model: SequenceModel, sampler: Sampler, weight_decay: float, seed: int | None
+        self,
+        model: SequenceModel,
+        sampler: Sampler,
+        weight_decay: float,
+        seed: int | None,
+        ema_decay: float | None = None,
     ) -> None:
-        self.model = model
+        self.model = model if ema_decay is None else copy.deepcopy(model)
+        self.average = None if ema_decay is None else WeightAverage(model, self.model, ema_decay)
         self.sampler = sampler
-        self.optimizer = make_optimizer(model, weight_decay)
-        self.guard = DivergenceGuard(model)
+        self.optimizer = make_optimizer(self.model, weight_decay)
+        self.guard = DivergenceGuard(self.model)
         self.carried: State | None = None
         generator = torch.Generator()
         if seed is None:
@@ -108,6 +121,8 @@ class Training:
         except TrainingDivergedError:
             self.carried = None  # it came out of the weights that are rolled back
             raise
+        if self.average is not None:  # before the step: no loss has judged the weights after it
+            self.average.update(step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -122,8 +137,14 @@ class Training:
                 tensors[f"optimizer.{index}.{name}"] = value
         carried = [] if self.carried is None else tree.leaves(self.carried)
         tensors.update({f"carried.{i}": leaf for i, leaf in enumerate(carried)})
+        tensors.update({f"trained.{i}": weight for i, weight in enumerate(self.trained())})
         return tensors, {"sampler": self.sampler.state_dict()}
 
+    def trained(self) -> list[Tensor]:
+        """The trained weights where they are not those that act; nothing otherwise."""
+        return [] if self.average is None else self.average.trained
+
+    @torch.no_grad()
     def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Restore what `state_dict` took down."""
         self._random_state = tensors["random"]
@@ -141,4 +162,6 @@ class Training:
             device = next(self.model.parameters()).device
             like = self.model.initial_state(self.sampler.batch_size)
             self.carried = tree.unflatten(like, [leaf.to(device) for leaf in carried])
+        for place, weight in enumerate(self.trained()):
+            weight.copy_(tensors[f"trained.{place}"])
         self.sampler.load_state_dict(values["sampler"])

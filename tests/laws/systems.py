@@ -39,6 +39,7 @@ SYSTEMS: dict[str, System] = {
     "MambaDM-sliding-linear": (MambaDM, {}),
     "MambaDM-sliding-gated": (MambaDM, {"fuse": "gated", "window": 2, "local_d_state": 3}),
     "MambaDM-chunk-sum": (MambaDM, {"local_mode": "chunk", "fuse": "sum", "window": 4}),
+    "DeMa-averaged": (DeMa, {"ema_decay": 0.9, "dropout": 0.1}),
     "DMM": (DMM, {}),
     "DMM-shared-frozen": (DMM, {"dsm_mode": "shared_frozen", "window": 3}),
     "DM": (DM, {"max_ep_len": 8}),
