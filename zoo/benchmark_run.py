@@ -71,11 +71,13 @@ def read_data(recipe: Recipe) -> Trajectories:
     """Reads the data as the plan wants them.
 
     Raises:
-        DatasetError: There is no such set, or it has no frames to stack.
+        DatasetError: There is no such set, or it has no frames to stack or shift.
     """
     data = Trajectories.from_minari(recipe.dataset)
     if recipe.plan.frame_stack is not None:
         data = data.stack_frames(recipe.plan.frame_stack)
+    if recipe.plan.image_shift:
+        data = data.shift_images(recipe.plan.image_shift)
     return data.clip_rewards() if recipe.plan.clip_rewards else data
 
 

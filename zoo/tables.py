@@ -34,8 +34,9 @@ class Plan:
         modes: Ways to remember that are tried at the last checkpoint beside the system's own.
         environment: Keyword arguments for the environment beside those that the set names.
         frame_stack: Frames in an observation, for sets of single frames.
+        image_shift: Pixels by which training moves images at random.
         clip_rewards: Train on the signs of the rewards, as is the custom with Atari games.
-        game: Name of the Atari game, whose reference scores are used.
+        game: Name of the Atari game to act in, as `envs.make_atari` takes it.
     """
 
     updates: int
@@ -46,6 +47,7 @@ class Plan:
     modes: tuple[str, ...] = MODES
     environment: Mapping[str, Any] = field(default_factory=dict)
     frame_stack: int | None = None
+    image_shift: int = 0
     clip_rewards: bool = False
     game: str | None = None
 
@@ -207,6 +209,9 @@ def _plan(where: str, values: Mapping[str, Any]) -> Plan:
         value = values.get(key, 1)
         if (type(value) is not int or value < 1) and not (key == "frame_stack" and value is None):
             raise ValueError(f"{where}: {key} must be a whole number of at least 1, got {value!r}")
+    pixels = values.get("image_shift", 0)
+    if type(pixels) is not int or pixels < 0:
+        raise ValueError(f"{where}: image_shift must be a number of pixels, got {pixels!r}")
     targets = values["targets"]
     numbers = isinstance(targets, (list, tuple)) and all(type(x) in (int, float) for x in targets)
     if not numbers or not targets:
