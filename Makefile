@@ -14,8 +14,8 @@ help:  ## Show the targets
 quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in two minutes
 	$(BIN)/python examples/01_quickstart.py
 
-test: $(VENV)/test lint  ## Types, style and all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/test lint  ## Types, style and all tests, a process on each core
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
