@@ -55,7 +55,7 @@ class SequencePolicy:
     The policy keeps the context (or the recurrent state), the return-to-go and the clock of each
     environment. Rewards lower the return-to-go; they arrive by `observe`, by `predict(...,
     reward=)`, or by themselves in an environment wrapped with `wrap`. Without any of these the
-    return-to-go is held, and one warning says so.
+    return-to-go is held, and one warning says so; with `return_mode="constant"` it is meant to be.
 
     Args:
         model: The trained model; the policy never changes it.
@@ -281,7 +281,8 @@ class SequencePolicy:
             return
         if self.spec.clip_rewards:
             rewards = np.clip(rewards, -1.0, 1.0)
-        session.returns_to_go -= rewards
+        if self.spec.counts_down:
+            session.returns_to_go -= rewards
         session.rewards += rewards
         session.paid[:] = True
 
@@ -290,7 +291,7 @@ class SequencePolicy:
         executed = None
         device = session.device
         if session.actions is not None:
-            if self.spec.uses_returns and not (session.paid | session.starts).all():
+            if self.spec.counts_down and not (session.paid | session.starts).all():
                 self._warn_held()
             rewards = torch.from_numpy(session.rewards.astype(np.float32))
             actions = inputs.action_tensor(session.actions)

@@ -16,6 +16,7 @@ Modality: TypeAlias = Literal["return", "observation", "action"]
 Layout: TypeAlias = Literal["B3LD", "BL3D"]
 Inference: TypeAlias = Literal["window", "recurrent", "staggered"]
 Memory: TypeAlias = Literal["episode", "lifetime"]
+ReturnMode: TypeAlias = Literal["decrement", "constant"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class SequenceSpec:
         target_return: The return asked for where the user asks for none.
         clip_rewards: Whether rewards are clipped to [-1, 1], in training as in acting, before they
             lower the return-to-go.
+        return_mode: What each step asks for: "decrement", the return still to go, which rewards
+            lower; "constant", the return of the whole episode, so that no reward is needed to act.
     """
 
     observation_space: spaces.Space[Any]
@@ -50,6 +53,7 @@ class SequenceSpec:
     return_scale: float = 1.0
     target_return: float = 0.0
     clip_rewards: bool = False
+    return_mode: ReturnMode = "decrement"
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -64,7 +68,8 @@ class SequenceSpec:
             raise ValueError(f"context_length must be at least 1, got {self.context_length}")
         if self.inference == "staggered" and self.context_length < 2:
             raise ValueError("staggered inference needs a context_length of at least 2")
-        for name, allowed in (("layout", Layout), ("inference", Inference), ("memory", Memory)):
+        choices = {"layout": Layout, "inference": Inference, "memory": Memory}
+        for name, allowed in {**choices, "return_mode": ReturnMode}.items():
             if getattr(self, name) not in get_args(allowed):
                 options = ", ".join(get_args(allowed))
                 raise ValueError(f"{name} must be one of {options}; got {getattr(self, name)!r}")
@@ -84,8 +89,13 @@ class SequenceSpec:
 
     @property
     def uses_returns(self) -> bool:
-        """Whether the model is conditioned on the return-to-go."""
+        """Whether the model is conditioned on a return."""
         return "return" in self.modalities
+
+    @property
+    def counts_down(self) -> bool:
+        """Whether rewards lower the return that is asked for."""
+        return self.uses_returns and self.return_mode == "decrement"
 
     @property
     def tokens_per_step(self) -> int:

@@ -167,6 +167,22 @@ def test_windows_are_drawn_by_their_last_step_and_repeat_for_a_seed() -> None:
     assert torch.equal(sampler.sample().observations, after.observations)
 
 
+@pytest.mark.parametrize("kind", [WindowSampler, SegmentSampler])
+def test_in_constant_mode_each_step_asks_for_its_whole_episodes_return(kind: Any) -> None:
+    data = trajectories()
+    sampler = kind(data, 4, 32, seed=0, return_mode="constant")
+    twin = kind(data, 4, 32, seed=0)
+    for _ in range(5):
+        window, other = sampler.sample(), twin.sample()
+        assert torch.equal(window.rewards, other.rewards)
+        assert bool((window.returns_to_go == window.returns_to_go[:, :1]).all())
+        at_start = other.timesteps[:, 0] == 0
+        assert bool(at_start.any())
+        assert torch.equal(window.returns_to_go[at_start, 0], other.returns_to_go[at_start, 0])
+        off = np.abs(window.returns_to_go.numpy()[..., None] - data.returns).min(-1)
+        assert off.max() < 1e-5
+
+
 def test_segments_follow_each_trajectory_to_its_end() -> None:
     data = trajectories(episodes=10)
     sampler = SegmentSampler(data, 4, 3, seed=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from .benchmark_rows import write_whole
 from .studies import context_length, data_scaling, delayed_reward, goal_maze, model_scaling
-from .studies.study import Row, Study, finished, perform
+from .studies.study import Row, Study, finished, hold, perform
 
 STUDIES: Mapping[str, Study] = {
     "delayed-reward": delayed_reward,
@@ -26,8 +27,9 @@ RUNS = Path("runs") / "studies"
 EXAMPLES = """\
 A study changes one thing, holds the rest, and writes NAME.jsonl (a line for each finished cell of
 its grid), NAME.md (the table) and NAME.png into its folder. What is in the lines is not run again:
-repeat an interrupted command to go on, add seeds or sizes to it to enlarge the grid. Episodes are
-played from seed 900,000 on, where no recipe was chosen.
+repeat an interrupted command to go on, add seeds or sizes to it to enlarge the grid. A line counts
+only for the options, hyper-parameters and data that it was measured with; others may stand in the
+same file. Episodes are played from seed 900,000 on, where no recipe was chosen.
 
 examples:
   what a study asks, and its options:
@@ -38,6 +40,8 @@ examples:
     python -m zoo study delayed-reward --quick --seeds 0 1 2 3 4
   another set, system and length of training:
     python -m zoo study data-scaling --dataset sb3zoo/hopper/medium-v0 --algorithms DT --seeds 0
+  other hyper-parameters than the tables':
+    python -m zoo study delayed-reward --quick --set batch_size=32 remove_act_embs=false
   only write table and picture anew, of the cells that these options name:
     python -m zoo study delayed-reward --quick --table
 """
@@ -72,18 +76,19 @@ def run(arguments: argparse.Namespace) -> None:
     """
     study: Study = STUDIES[arguments.study]
     fill(arguments, study.QUICK if arguments.quick else study.FULL)
-    cells = study.cells(arguments)
+    cells = list({cell.mark: cell for cell in study.cells(arguments)}.values())
     folder = arguments.output or RUNS / arguments.study
     path = folder / f"{arguments.study}.jsonl"
-    try:
-        if not arguments.table:
-            os.nice(arguments.nice)
-            torch.set_num_threads(1)
-            perform(cells, path, quiet=arguments.quiet)
-    finally:
-        rows = finished(cells, path)
-        if rows:
-            write_results(arguments.study, rows, len(cells), path)
+    with nullcontext() if arguments.table else hold(path):
+        try:
+            if not arguments.table:
+                os.nice(arguments.nice)
+                torch.set_num_threads(1)
+                perform(cells, path, quiet=arguments.quiet)
+        finally:
+            rows = finished(cells, path)
+            if rows:
+                write_results(arguments.study, rows, len(cells), path)
     if not rows:
         raise ValueError(
             f"none of the {len(cells)} cells that these options name is in {path}: leave --table "

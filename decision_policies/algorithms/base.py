@@ -25,7 +25,7 @@ from decision_policies.learning.optimisation import Schedule, make_schedule
 from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
-from decision_policies.spec import Inference, Modality, SequenceSpec
+from decision_policies.spec import Inference, Modality, ReturnMode, SequenceSpec
 
 if TYPE_CHECKING:
     from minari import MinariDataset
@@ -51,6 +51,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
             return-to-go of the data. A model follows what it is asked for only if it can tell
             returns apart; divided by the largest itself, it hardly can.
+        return_mode: What each step asks for: "decrement", the return still to go, which rewards
+            lower; "constant", the whole episode's return: no reward is then needed to act.
         target_return: The return the policy asks for by default; None is the data's best return.
         inference: How the policy remembers: "window" re-encodes the last K steps, "recurrent"
             carries a state, "staggered" carries two that restart in turn; None is the system's own.
@@ -73,6 +75,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     max_grad_norm: float = setting(0.25, 1e-9)
     ema_decay: float | None = setting(None, 0.0, 0.999999)
     return_scale: float | None = setting(None, 1e-12)
+    return_mode: ReturnMode = "decrement"
     target_return: float | None = None
     inference: Inference | None = None
     remove_act_embs: bool = False
@@ -168,7 +171,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
                 while (done := self.num_timesteps) < total_timesteps:
                     rate = schedule(1 - done / total_timesteps)
                     rate *= min(1.0, (done + 1) / max(1, self.warmup_steps))
-                    window = training.sampler.sample().to(_device(model))
+                    window = training.sampler.sample().to(training.device)
                     model.train()
                     losses = training.losses(window, self.carries_state)
                     norm = training.update(losses, rate, self.max_grad_norm, done)
@@ -248,6 +251,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             inference=self.inference or self.default_inference(),
             return_scale=return_scale,
             target_return=target_return,
+            return_mode=self.return_mode,
         )
 
     def save(self, path: str | PathLike[str], *, training_state: bool = True) -> None:
@@ -342,8 +346,5 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
     def _sampler(self, data: Trajectories) -> Sampler:
         kind = SegmentSampler if self.carries_state else WindowSampler
-        return kind(data, self.context_length, self.batch_size, self.seed)
-
-
-def _device(model: SequenceModel) -> torch.device:
-    return next(model.parameters()).device
+        mode = self._trained().spec.return_mode
+        return kind(data, self.context_length, self.batch_size, self.seed, mode)

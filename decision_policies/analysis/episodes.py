@@ -16,14 +16,16 @@ from decision_policies.batch import Window
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.evaluation import HasPolicy
 from decision_policies.policy import SequencePolicy
+from decision_policies.spec import ReturnMode
 
 
-def logged_episode(data: Trajectories, index: int) -> Window:
+def logged_episode(data: Trajectories, index: int, return_mode: ReturnMode = "decrement") -> Window:
     """Take one episode of the data as a window (1, T) of all its steps.
 
     Args:
         data: The trajectories.
         index: Number of the episode, negative from the end.
+        return_mode: What its steps ask for; a policy's is `policy.spec.return_mode`.
 
     Raises:
         IndexError: There is no such episode.
@@ -38,7 +40,10 @@ def logged_episode(data: Trajectories, index: int) -> Window:
         images=None if data.images is None else data.images[rows],
         offsets=np.array([0, rows.stop - rows.start]),
     )
-    columns = (one.observations, one.actions, one.rewards, one.returns_to_go)
+    returns = one.returns_to_go
+    if return_mode == "constant":
+        returns = np.broadcast_to(returns[:1], returns.shape)
+    columns = (one.observations, one.actions, one.rewards, returns)
     return _window(*(torch.tensor(column) for column in columns))
 
 
@@ -52,8 +57,8 @@ def played_episode(
 ) -> Window:
     """Let a policy play one episode, and keep what it was conditioned on.
 
-    It plays in a fork; the policy keeps its session. The returns-to-go are the target less what has
-    been earned, not the returns that came about; the rewards are the environment's own.
+    It plays in a fork; the policy keeps its session. The returns-to-go are what was asked for at each
+    step, not the returns that came about; the rewards are the environment's own.
 
     Args:
         policy: The policy, or an algorithm that has one.

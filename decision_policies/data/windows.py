@@ -15,6 +15,7 @@ from decision_policies.batch import Window
 from decision_policies.data.frames import shifted, stacked_views
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.spaces import model_shape
+from decision_policies.spec import ReturnMode
 
 
 class Sampler(ABC):
@@ -25,12 +26,20 @@ class Sampler(ABC):
         length: Number K of steps in a window.
         batch_size: Number B of windows in a batch.
         seed: Seeds the generator; the user's global ones are not touched.
+        return_mode: Which return a step is given as `returns_to_go`: "decrement", the one still to
+            go; "constant", that of its whole episode.
     """
 
     def __init__(
-        self, trajectories: Trajectories, length: int, batch_size: int, seed: int | None = None
+        self,
+        trajectories: Trajectories,
+        length: int,
+        batch_size: int,
+        seed: int | None = None,
+        return_mode: ReturnMode = "decrement",
     ) -> None:
         self.trajectories = trajectories
+        self.return_mode = return_mode
         self.length = length
         self.batch_size = batch_size
         self.rng = np.random.default_rng(seed)
@@ -65,6 +74,10 @@ class Sampler(ABC):
         flat = torch.from_numpy(np.minimum(index, last).reshape(-1))
         rows = self._rows.index_select(0, flat).view(*index.shape, -1)
         data, columns = self.trajectories, self.trajectories.columns
+        returns = rows[..., -2]
+        if self.return_mode == "constant":
+            whole = self._rows[torch.from_numpy(self._first[first]), -2]
+            returns = whole[:, None].expand_as(returns)
         if self._images is not None:
             observations = self._pictures(self._images, first)
         else:
@@ -73,7 +86,7 @@ class Sampler(ABC):
             observations=observations,
             actions=_shaped(rows[..., columns.actions], data.action_space),
             rewards=rows[..., -3],
-            returns_to_go=rows[..., -2],
+            returns_to_go=returns,
             timesteps=rows[..., -1].long(),
             mask=mask,
             starts=torch.from_numpy(starts),
@@ -124,9 +137,14 @@ class SegmentSampler(Sampler):
     """
 
     def __init__(
-        self, trajectories: Trajectories, length: int, batch_size: int, seed: int | None = None
+        self,
+        trajectories: Trajectories,
+        length: int,
+        batch_size: int,
+        seed: int | None = None,
+        return_mode: ReturnMode = "decrement",
     ) -> None:
-        super().__init__(trajectories, length, batch_size, seed)
+        super().__init__(trajectories, length, batch_size, seed, return_mode)
         self._position = np.full(batch_size, -1, np.int64)
 
     def sample(self) -> Window:

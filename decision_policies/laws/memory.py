@@ -99,11 +99,12 @@ def steps_of_episode(model: SequenceModel, case: Case, first: int, last: int) ->
     times = torch.arange(first, last + 1)
     seen, _ = observation(observations[first : last + 1], model.spec.observation_space)
     real = torch.ones_like(times, dtype=torch.bool)
+    earned = REWARD * times if model.spec.counts_down else 0.0 * times
     return Window(
         observations=seen.unsqueeze(0),
         actions=action_tensor(actions[first : last + 1]).unsqueeze(0),
         rewards=torch.full_like(times, REWARD, dtype=torch.float32).unsqueeze(0),
-        returns_to_go=(TARGET - REWARD * times).float().unsqueeze(0),
+        returns_to_go=(TARGET - earned).float().unsqueeze(0),
         timesteps=times.unsqueeze(0),
         mask=real.unsqueeze(0),
         starts=torch.zeros(1, dtype=torch.bool),

@@ -78,7 +78,10 @@ def keyword_observe_and_wrapper_give_bit_equal_actions(case: Case, mode: Inferen
 
 @law_in_modes()
 def rewards_lower_what_is_asked_for(case: Case, mode: Inference) -> None:
-    """A reward comes off the return-to-go; a model that sees returns then gives something else."""
+    """A reward comes off the return-to-go, and the model gives something else; or off none.
+
+    Where the whole episode's return is asked for at each step, rewards change nothing.
+    """
     model = case.model()
     outputs = Outputs(model)
     policy = SequencePolicy(model, inference=mode, target_return=TARGET)
@@ -92,8 +95,11 @@ def rewards_lower_what_is_asked_for(case: Case, mode: Inference) -> None:
             left = paid.returns_to_go
             require(left is not None, "there is no return-to-go after two steps")
             what = f"the return-to-go after a target of {TARGET} and a reward of {reward}"
-            same(left, [TARGET - reward], what)  # type: ignore[arg-type]
-    if model.spec.uses_returns:
+            expected = TARGET - reward if model.spec.counts_down else TARGET
+            same(left, [expected], what)  # type: ignore[arg-type]
+    if not model.spec.counts_down:
+        same(outputs.seen[1], outputs.seen[3], "the output after a reward of 50, against -50,")
+    else:
         differ(outputs.seen[1], outputs.seen[3], "rewards of 50 and -50 lead to the same output")
 
 
@@ -191,7 +197,7 @@ def a_policy_that_hears_of_no_reward_holds_and_warns_once(case: Case, mode: Infe
     policy = case.policy(mode, TARGET)
     observation = case.sample(1)[0][0]
     policy.predict(observation)
-    if not policy.spec.uses_returns:
+    if not policy.spec.counts_down:
         with no_warning():
             policy.predict(observation)
         return
@@ -270,7 +276,7 @@ def the_return_to_go_loses_nothing_over_long_episodes(case: Case, mode: Inferenc
     """Ten thousand small rewards come off a large target without rounding."""
     policy = case.policy(mode, 1e6)
     policy.predict(sample(np.random.default_rng(0), case.spaces[0], 1)[0])
-    if not policy.spec.uses_returns:
+    if not policy.spec.counts_down:
         return
     for _ in range(10_000):
         policy.observe(0.1)

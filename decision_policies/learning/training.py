@@ -60,6 +60,11 @@ class Training:
         self._random_state = generator.get_state()
         self._streaming = False
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
     def change_data(self, sampler: Sampler) -> None:
         """Go on with other data: the same optimiser, a new sampler, no hidden state."""
         self.sampler = sampler
@@ -68,7 +73,7 @@ class Training:
     @contextmanager
     def random_stream(self) -> Iterator[None]:
         """Use this training's own random stream, and give the user's back afterwards."""
-        device = next(self.model.parameters()).device
+        device = self.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.set_rng_state(self._random_state)
             if device.type == "cuda":
@@ -159,9 +164,8 @@ class Training:
             tensors[f"carried.{i}"] for i in range(len(tensors)) if f"carried.{i}" in tensors
         ]
         if carried:
-            device = next(self.model.parameters()).device
             like = self.model.initial_state(self.sampler.batch_size)
-            self.carried = tree.unflatten(like, [leaf.to(device) for leaf in carried])
+            self.carried = tree.unflatten(like, [leaf.to(self.device) for leaf in carried])
         for place, weight in enumerate(self.trained()):
             weight.copy_(tensors[f"trained.{place}"])
         self.sampler.load_state_dict(values["sampler"])

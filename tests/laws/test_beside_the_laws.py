@@ -78,5 +78,8 @@ def test_an_unknown_way_to_remember_is_refused(make: str) -> None:
 
 def test_the_kind_chooses_the_sampler() -> None:
     data = trajectories()
-    assert type(dema()._sampler(data)) is WindowSampler
-    assert type(dema(kind="rnn")._sampler(data)) is SegmentSampler
+    for kind, sampler in (("transformer", WindowSampler), ("rnn", SegmentSampler)):
+        algorithm = dema(kind=kind)
+        algorithm.learn(data, 0)
+        assert algorithm._training is not None
+        assert type(algorithm._training.sampler) is sampler

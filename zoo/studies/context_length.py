@@ -18,10 +18,11 @@ from .training import Training, score
 
 SUMMARY = "what does a longer context cost in time and memory, and what does it bring?"
 EXAMPLES = """\
-Time and memory are of random data: one torch thread, medians of CPU time, each system and context
-in a process of its own. DeMa-rnn carries its state along the trajectory (a context is a segment of
-it), DeMa and DT see independent windows. "window" re-encodes the context at each predict,
-"recurrent" carries a state (DT: its keys and values).
+Time and memory are of random data: one torch thread, CPU time of the fastest call, each system and
+context in a process of its own; another class of machine measures them anew. DeMa-rnn carries its
+state along the trajectory (a context is a segment of it), DeMa and DT see independent windows.
+"window" re-encodes the context at each predict, "recurrent" carries a state (DT: its keys and
+values).
 
 examples:
   short contexts and a small model:
@@ -39,7 +40,7 @@ FULL: Mapping[str, Any] = {
     "width": 64,
     "layers": 3,
     "batch": 64,
-    "repeats": 11,
+    "repeats": 21,
 }
 QUICK: Mapping[str, Any] = {
     **FULL,
@@ -47,7 +48,7 @@ QUICK: Mapping[str, Any] = {
     "updates": 300,
     "width": 32,
     "batch": 16,
-    "repeats": 5,
+    "repeats": 11,
 }
 SYSTEMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "DeMa-rnn": ("DeMa", {"kind": "rnn"}),
@@ -67,10 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of training, and the sizes of what is timed."""
     training.add_arguments(parser, "width")
     add = parser.add_argument
-    add("--contexts", nargs="+", type=int, metavar="K", help="(default: 5 10 20 50 100 200 steps)")
+    add("--contexts", nargs="+", type=int, metavar="K", help="in steps (default: 5 to 200)")
     add("--layers", type=int, metavar="N", help="number of blocks (default: 3)")
     add("--batch", type=int, metavar="B", help="windows in a batch")
-    add("--repeats", type=int, metavar="N", help="timed calls, of which the median is taken")
+    add("--repeats", type=int, metavar="N", help="timed calls, of which the fastest counts")
     add("--score", action="store_true", help="train and play as well, on --dataset")
     parser.set_defaults(observation=11, action=3)  # the sizes of D4RL's Hopper
 
@@ -80,13 +81,21 @@ def cells(arguments: argparse.Namespace) -> list[Cell]:
     for name in arguments.algorithms:
         if name not in SYSTEMS:
             raise ValueError(f"this study knows {', '.join(SYSTEMS)}; got {name!r}")
+    if arguments.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {arguments.repeats}")
     pairs = [(name, k) for k in arguments.contexts for name in arguments.algorithms]
     found = [_timing(name, k, arguments) for name, k in pairs]
     for seed in arguments.seeds if arguments.score else ():
         for name, context in pairs:
             label, changes = SYSTEMS[name]
-            sizes = {"context_length": context, "n_layers": arguments.layers}
-            recipe = training.make_recipe(arguments, label, **changes, **sizes)
+            recipe = training.make_recipe(
+                arguments,
+                label,
+                **changes,
+                context_length=context,
+                n_layers=arguments.layers,
+                batch_size=arguments.batch,
+            )
             work = Training(recipe, seed)
             names = {"algorithm": name, "K": context, "measured": "score", "seed": seed}
             found.append(Cell(names, work.settings, partial(_play, work), recipe.plan.updates))
@@ -99,21 +108,23 @@ def _play(work: Training, tick: Tick) -> Row:
 
 def _timing(name: str, context: int, arguments: argparse.Namespace) -> Cell:
     label, changes = SYSTEMS[name]
-    sizes = {"d_model": arguments.width, "n_layers": arguments.layers}
+    hyper = training.chosen(
+        arguments,
+        **changes,
+        context_length=context,
+        n_layers=arguments.layers,
+        batch_size=arguments.batch,
+    )
+    training.check(name, label, hyper)
     plan: Plan = {
         "class_name": label,
-        "hyperparameters": {
-            **changes,
-            **sizes,
-            "context_length": context,
-            "batch_size": arguments.batch,
-        },
+        "hyperparameters": hyper,
         "observation": arguments.observation,
         "action": arguments.action,
         "repeats": arguments.repeats,
     }
     names = {"algorithm": name, "K": context, "measured": "cost"}
-    return Cell(names, dict(plan), partial(_cost, plan))
+    return Cell(names, {**plan, "machine": machine("cpu")}, partial(_cost, plan))
 
 
 def _cost(plan: Plan, tick: Tick) -> Row:
@@ -122,7 +133,7 @@ def _cost(plan: Plan, tick: Tick) -> Row:
     memory = round(found.pop("peak") - idle, 1)
     tick(1)
     costs = {name: round(value, 3) for name, value in found.items()}
-    return {**costs, "memory": memory, "machine": machine("cpu")}
+    return {**costs, "memory": memory}
 
 
 def facts(rows: Sequence[Row]) -> str:
@@ -135,8 +146,8 @@ def facts(rows: Sequence[Row]) -> str:
         said = (
             f"Random data ({plan['observation']} observations, {plan['action']} actions), width "
             f"{hyper['d_model']}, {hyper['n_layers']} layers, batches of {hyper['batch_size']}; "
-            f"medians of {plan['repeats']} calls, CPU time, {costs[0]['machine']}; peak memory is "
-            "of training, over that of an idle process.\n"
+            f"CPU time of the fastest of {plan['repeats']} calls, {plan['machine']}; peak memory "
+            "is of training, over that of an idle process.\n"
         )
     trained = [row for row in rows if row["measured"] == "score"]
     return said + (f"Scores: {report.training_facts(trained)}" if trained else "")
@@ -175,9 +186,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             ax.set_xticks(contexts, [str(context) for context in contexts])
             ax.minorticks_off()
         for ax in axes[:4]:
-            ax.set_yscale("log")
+            report.log_scale(ax)
         axes[0].legend(fontsize=8, frameon=False)
         axes[2].text(0.03, 0.9, "solid: recurrent, dashed: window", transform=axes[2].transAxes)
+        if scored:
+            report.from_zero(axes[4])
         for ax in axes[4 + scored :]:
             ax.set_visible(False)
 

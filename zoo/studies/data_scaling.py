@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,19 @@ import numpy as np
 from decision_policies import Trajectories
 from zoo.benchmark_run import environment_of, read_data
 from zoo.progress import Tick
+from zoo.tables import Recipe
 
 from . import training
-from .report import PALETTE, dress, grouped, line_over_seeds, markdown, over_seeds, picture
+from .report import (
+    PALETTE,
+    dress,
+    from_zero,
+    grouped,
+    line_over_seeds,
+    markdown,
+    over_seeds,
+    picture,
+)
 from .report import training_facts as facts
 from .study import Cell, Row
 from .training import Training, score
@@ -36,8 +47,9 @@ __all__ = [
 SUMMARY = "how much does the score gain from twice the data, at each context length?"
 EXAMPLES = """\
 Whole episodes are drawn in an order that the seed decides, until they hold about the share of the
-steps; a smaller share is part of a larger one. Updates, sizes and the scale of returns stay the
-same. The gain of a share is over its half, where that was run as well and scored above 0.
+steps; a smaller share is part of a larger one. Updates, sizes and the scale of returns (that of all
+data) stay the same; observations are standardised by the share itself. The gain of a share is over
+its half, of the seeds that both were run with, where the half scored above 0.
 
 examples:
   three shares of the shipped CartPole set:
@@ -95,12 +107,21 @@ def cells(arguments: argparse.Namespace) -> list[Cell]:
         for label in arguments.algorithms:
             for context in arguments.contexts:
                 recipe = training.make_recipe(arguments, label, context_length=context)
+                recipe = keep_scale(recipe)
                 work = Training(recipe, seed)
                 for share in sorted(arguments.shares):
                     names = {"algorithm": label, "K": context, "share": str(share), "seed": seed}
                     measure = partial(_measure, work, share)
                     found.append(Cell(names, work.settings, measure, recipe.plan.updates))
     return found
+
+
+def keep_scale(recipe: Recipe) -> Recipe:
+    """Gives a recipe the scale of returns of all data, where it would be that of the share."""
+    if recipe.hyperparameters.get("return_scale") is not None:
+        return recipe
+    scale = float(np.abs(read_data(recipe).returns_to_go).max()) / 5 or 1.0
+    return replace(recipe, hyperparameters={**recipe.hyperparameters, "return_scale": scale})
 
 
 def _measure(work: Training, share: Fraction, tick: Tick) -> Row:
@@ -125,10 +146,19 @@ def draw_episodes(data: Trajectories, share: float, seed: int) -> Trajectories:
     return data.take(order[: int(away.argmin()) + 1])
 
 
-def gain(half: Sequence[float], whole: Sequence[float]) -> float | None:
-    """Relative gain of the mean score over that of half the data, in %; None where that is <= 0."""
-    before = sum(half) / len(half) if half else 0.0
-    return 100 * (sum(whole) / len(whole) / before - 1) if before > 0 else None
+def gain(half: Mapping[int, float], whole: Mapping[int, float]) -> float | None:
+    """Relative gain of the mean score over that of half the data.
+
+    Args:
+        half: Score by seed with half the data.
+        whole: Score by seed with all of them.
+
+    Returns:
+        In %, over the seeds that are in both; None where the half scored 0 or less.
+    """
+    both = half.keys() & whole.keys()
+    before = sum(half[seed] for seed in both)
+    return 100 * (sum(whole[seed] for seed in both) / before - 1) if before > 0 else None
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -144,7 +174,7 @@ def table(rows: Sequence[Row]) -> str:
                     str(share),
                     f"{np.mean(steps):,.0f}",
                     over_seeds(scores, 1),
-                    "" if gained is None else f"{gained:+.0f} %",
+                    "" if gained is None else f"{round(gained):+d} %",
                 ]
             )
     return markdown(["system", "K", "share", "steps", "score", "gain over half"], lines)
@@ -152,10 +182,12 @@ def table(rows: Sequence[Row]) -> str:
 
 def gains(rows: Sequence[Row]) -> list[tuple[Fraction, list[float], float | None]]:
     """Share, score of each seed, and gain over half the share where that is there, in order."""
-    scores: dict[Fraction, list[float]] = {}
+    scores: dict[Fraction, dict[int, float]] = {}
     for row in sorted(rows, key=lambda row: Fraction(row["share"])):
-        scores.setdefault(Fraction(row["share"]), []).append(score(row))
-    return [(share, of, gain(scores.get(share / 2, []), of)) for share, of in scores.items()]
+        scores.setdefault(Fraction(row["share"]), {})[row["seed"]] = score(row)
+    return [
+        (share, [*of.values()], gain(scores.get(share / 2, {}), of)) for share, of in scores.items()
+    ]
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -170,5 +202,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             shares = sorted({Fraction(row["share"]) for row in mine})
             ax.set_xticks([float(share) for share in shares], [str(share) for share in shares])
             ax.minorticks_off()
+            from_zero(ax)
             dress(ax, label, "share of the data's steps", "score")
         axes[-1].legend(fontsize=8, frameon=False)

@@ -15,22 +15,18 @@ from zoo.progress import Tick
 from zoo.results_chart import INK
 
 from . import training
-from .report import PALETTE, different, dress, grouped, markdown, over_seeds, picture
-from .report import training_facts as facts
+from .report import (
+    PALETTE,
+    different,
+    dress,
+    grouped,
+    markdown,
+    over_seeds,
+    picture,
+    training_facts,
+)
 from .study import Cell, Row
 from .training import Training
-
-__all__ = [
-    "EXAMPLES",
-    "FULL",
-    "QUICK",
-    "SUMMARY",
-    "add_arguments",
-    "cells",
-    "draw",
-    "facts",
-    "table",
-]
 
 SUMMARY = "does a system still reach what is asked for when rewards come only at the episode's end?"
 EXAMPLES = """\
@@ -109,6 +105,11 @@ def obtained(rows: Sequence[Row], target: float | None, rewards: str) -> list[fl
     ]
 
 
+def facts(rows: Sequence[Row]) -> str:
+    """Says how the rows were made."""
+    return training_facts(rows, scores=False)
+
+
 def table(rows: Sequence[Row]) -> str:
     """Dense and delayed return of each system and target, and their difference."""
     lines = []
@@ -134,7 +135,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     labels = different(rows, "algorithm")
     asked = dict.fromkeys(e["target"] for row in rows for e in row["evaluations"])
     targets: list[float | None] = [target for target in asked if target is not None] or [None]
-    size = (1.2 + 3.6 * len(targets), 1.3 + 0.42 * len(labels))
+    size = (1.2 + 3.6 * len(targets), 1.5 + 0.42 * len(labels))
     with picture(path, 1, len(targets), size) as axes:
         for ax, target in zip(axes, targets, strict=True):
             title = "mean return" if target is None else f"mean return when {target:g} is asked for"
@@ -142,7 +143,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             dress(ax, title)
             ax.set_yticks(range(len(labels)), labels)
             ax.set_ylim(len(labels) - 0.5, -0.5)
-        axes[-1].legend(fontsize=8, frameon=False, loc="best")
+        ends = [end for ax in axes for end in ax.get_xlim()]
+        for ax in axes:
+            ax.set_xlim(min(0, *ends), max(ends))
+        shown = axes[0].get_legend_handles_labels()
+        axes[0].figure.legend(
+            *shown, loc="outside lower center", ncols=2, fontsize=8, frameon=False
+        )
 
 
 def _panel(ax: Any, rows: Sequence[Row], labels: Sequence[str], target: float | None) -> None:
@@ -154,7 +161,9 @@ def _panel(ax: Any, rows: Sequence[Row], labels: Sequence[str], target: float | 
             if not values:
                 continue
             place, mean = height + offset, sum(values) / len(values)
-            ax.plot([min(values), max(values)], [place] * 2, color=colour, linewidth=5, alpha=0.3)
+            ends = [min(values), max(values)]
+            look: dict[str, Any] = {"linewidth": 5, "alpha": 0.3, "solid_capstyle": "butt"}
+            ax.plot(ends, [place] * 2, color=colour, **look)
             ax.scatter(mean, place, s=36, color=colour, label=rewards if first else None, zorder=3)
             first = False
     if target is not None:

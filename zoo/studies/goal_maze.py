@@ -17,22 +17,9 @@ from zoo.progress import Tick
 from zoo.results_chart import INK
 
 from . import training
-from .report import PALETTE, dress, grouped, markdown, over_seeds, picture
-from .report import training_facts as facts
+from .report import PALETTE, dress, grouped, markdown, over_seeds, picture, training_facts
 from .study import Cell, Row
 from .training import Training
-
-__all__ = [
-    "EXAMPLES",
-    "FULL",
-    "QUICK",
-    "SUMMARY",
-    "add_arguments",
-    "cells",
-    "draw",
-    "facts",
-    "table",
-]
 
 SUMMARY = "how often, and how soon, does each system reach the goal of a maze?"
 EXAMPLES = """\
@@ -55,8 +42,7 @@ FULL: Mapping[str, Any] = {
 QUICK: Mapping[str, Any] = {
     **FULL,
     "seeds": [0, 1],
-    "updates": 1500,
-    "width": 32,
+    "updates": 500,
     "episodes": 20,
 }
 QUANTILES = np.linspace(0, 1, 21)
@@ -126,6 +112,11 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     centre = rate + z * z / (2 * trials)
     half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def facts(rows: Sequence[Row]) -> str:
+    """Says how the rows were made."""
+    return training_facts(rows, scores=False)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -14,7 +14,16 @@ from zoo.benchmark_run import environment_of, read_data
 from zoo.progress import Tick
 
 from . import training
-from .report import PALETTE, dress, grouped, line_over_seeds, markdown, over_seeds, picture
+from .report import (
+    PALETTE,
+    dress,
+    from_zero,
+    grouped,
+    line_over_seeds,
+    markdown,
+    over_seeds,
+    picture,
+)
 from .report import training_facts as facts
 from .study import Cell, Row
 from .training import Training, score
@@ -129,5 +138,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 ]
                 line_over_seeds(ax, points, PALETTE[index % len(PALETTE)], f"width {width}")
             ax.set_xscale("log")
+            ax.minorticks_off()
+            ax.xaxis.set_major_formatter("{x:,.0f}")
+            from_zero(ax)
             dress(ax, label, "parameters", "score")
         axes[-1].legend(fontsize=8, frameon=False)

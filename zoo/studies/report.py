@@ -43,27 +43,37 @@ def different(rows: Iterable[Row], name: str) -> list[Any]:
     return list(dict.fromkeys(row[name] for row in rows))
 
 
-def training_facts(rows: Sequence[Row]) -> str:
-    """Says how trained cells were made."""
-    first = rows[0]
-    plan, hyper = first["settings"]["plan"], [row["settings"]["hyperparameters"] for row in rows]
-    widths = sorted({h["d_model"] for h in hyper})
-    scores = first["references"]
+def training_facts(rows: Sequence[Row], *, scores: bool = True) -> str:
+    """Says how trained cells were made.
+
+    Args:
+        rows: The cells, at least one.
+        scores: Say which returns count as scores 0 and 100, where the set has such.
+    """
+    every, references = [row["settings"] for row in rows], rows[0]["references"]
+    hyper = [settings["hyperparameters"] for settings in every]
+    batch, context, width = (
+        _listed(values[name] for values in hyper)
+        for name in ("batch_size", "context_length", "d_model")
+    )
+    episodes = _listed(settings["plan"]["episodes"] for settings in every)
     said = [
-        f"{first['settings']['dataset']}, {first['settings']['updates']} updates of "
-        f"{hyper[0]['batch_size']} windows, width {_listed(widths)}, "
-        f"training seeds {_listed(different(rows, 'seed'))}; {plan['episodes']} episodes "
-        f"from seed {FIRST_SEED:,} each",
+        _listed(settings["dataset"] for settings in every),
+        f"{_listed(settings['updates'] for settings in every)} updates of {batch} windows of "
+        f"{context} steps, width {width}, training seeds {_listed(row['seed'] for row in rows)}",
+        f"{episodes} episodes from seed {FIRST_SEED:,} for each figure of a seed",
         f"{sum(row['cpu_seconds'] for row in rows) / 60:.1f} CPU minutes in all on "
         f"{' and '.join(different(rows, 'machine'))}",
     ]
-    if scores is not None:
-        said.insert(1, f"returns {scores[0]:g} and {scores[1]:g} count as scores 0 and 100")
+    if scores and references is not None:
+        low, high = references
+        said.insert(3, f"returns {low:g} and {high:g} count as scores 0 and 100")
     return "; ".join(said) + ".\n"
 
 
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values))
+def _listed(values: Iterable[Any]) -> str:
+    """Says the different values, in order."""
+    return ", ".join(map(str, sorted(set(values))))
 
 
 @contextmanager
@@ -101,6 +111,23 @@ def dress(ax: Any, title: str, x: str = "", y: str = "") -> None:
     ax.tick_params(length=0)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
+
+
+def log_scale(ax: Any) -> None:
+    """Makes the vertical axis of a panel logarithmic, with plain numbers at 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import LogLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.minorticks_off()
+
+
+def from_zero(ax: Any) -> None:
+    """Lets a finished panel of scores begin at 0 or below: a small difference looks small."""
+    low, high = ax.get_ylim()
+    low = min(0.0, low)
+    ax.set_ylim(low, high + 0.05 * (high - low))
 
 
 def line_over_seeds(

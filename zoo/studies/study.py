@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from zoo.benchmark_rows import append_row, fingerprint, lock
+from zoo.benchmark_rows import append_row, fingerprint, lock, write_whole
 from zoo.benchmark_run import versions
 from zoo.progress import Tick, progress_bar
 
@@ -80,8 +81,8 @@ class Study(Protocol):
 def read_rows(path: Path) -> dict[str, Row]:
     """Reads finished cells by their marks; of two with the same mark the later one counts.
 
-    Raises:
-        ValueError: A line is no row.
+    A line that is no row, such as one that was cut when a disk was full, is passed over with a
+    warning: its cell is measured again.
     """
     rows: dict[str, Row] = {}
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
@@ -89,7 +90,9 @@ def read_rows(path: Path) -> dict[str, Row]:
             row = json.loads(line)
             rows[row["mark"]] = row
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is no row ({error!r}): remove it") from error
+            warnings.warn(
+                f"{path}, line {number} is no row ({error!r}) and is passed over", stacklevel=2
+            )
     return rows
 
 
@@ -99,8 +102,23 @@ def finished(cells: Sequence[Cell], path: Path) -> list[Row]:
     return [rows[cell.mark] for cell in cells if cell.mark in rows]
 
 
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing to a file of rows while the block runs.
+
+    Raises:
+        ValueError: Another one does already.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(path.with_name(f".{path.name}.lock")))
+        except ValueError as error:
+            raise ValueError(f"another study writes to {path}: give another --output") from error
+        yield
+
+
 def perform(cells: Sequence[Cell], path: Path, *, quiet: bool = False) -> None:
-    """Measures the cells that are not in the file yet, and adds a line for each.
+    """Measures the cells that are not in the file yet, and adds a line for each; `hold` it.
 
     Args:
         cells: What is asked for.
@@ -108,18 +126,14 @@ def perform(cells: Sequence[Cell], path: Path, *, quiet: bool = False) -> None:
         quiet: Show neither a progress bar nor, where there is no terminal, a line a cell.
 
     Raises:
-        ValueError: Another process writes to the file, or some cells failed; the others are there.
-        KeyboardInterrupt: Ctrl-C; the finished cells are there.
+        ValueError: Some cells failed; the others are in the file.
+        KeyboardInterrupt: Ctrl-C; the finished cells are in the file.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock(path.with_name(f".{path.name}.lock")))
-        except ValueError as error:
-            raise ValueError(f"another study writes to {path}: give another --output") from error
-        rows = read_rows(path)
-        waiting = [cell for cell in cells if cell.mark not in rows]
-        ahead = held.enter_context(progress_bar("cells", len(waiting), not quiet))
-        failed: list[str] = []
+    _end_last_line(path)
+    rows = read_rows(path)
+    waiting = [cell for cell in cells if cell.mark not in rows]
+    failed: dict[str, list[str]] = {}
+    with progress_bar("cells", len(waiting), not quiet) as ahead:
         for number, cell in enumerate(waiting, 1):
             said = f"[{number}/{len(waiting)}] {cell}"
             try:
@@ -127,13 +141,22 @@ def perform(cells: Sequence[Cell], path: Path, *, quiet: bool = False) -> None:
                 append_row(path, row)
                 said += f": {row['seconds']:.0f} s"
             except Exception as error:  # environments raise anything; the other cells go on
-                failed.append(f"{cell}: {type(error).__name__}: {error}")
+                failed.setdefault(f"{type(error).__name__}: {error}", []).append(str(cell))
                 said += f": FAILED, {error}"
             ahead(1)
             if not quiet and not sys.stderr.isatty():
                 print(said, flush=True)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(waiting)} cells failed:\n" + "\n".join(failed))
+        count = sum(len(some) for some in failed.values())
+        reasons = [f"{error} (in {'; '.join(some)})" for error, some in failed.items()]
+        raise ValueError(f"{count} of {len(waiting)} cells failed:\n" + "\n".join(reasons))
+
+
+def _end_last_line(path: Path) -> None:
+    """Keeps the next row from being written behind a line that was cut."""
+    text = path.read_text() if path.exists() else ""
+    if text and not text.endswith("\n"):
+        write_whole(path, f"{text}\n")
 
 
 def _measured(cell: Cell, quiet: bool) -> Row:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import yaml
 
 from decision_policies import SequenceAlgorithm, Trajectories, evaluate_policy
 from decision_policies.algorithms import BY_NAME
@@ -22,7 +23,6 @@ from .study import Row
 
 FIRST_SEED = SEED_SETS["evaluation"]
 """Seed of the first episode that is played; recipes are chosen on others."""
-
 
 SIZES = {"width": "d_model", "context": "context_length"}
 """Options that take the place of a hyper-parameter of all systems."""
@@ -42,12 +42,64 @@ def add_arguments(parser: argparse.ArgumentParser, *sizes: str) -> None:
         help="Minari id; one that is in no table asks for its best return",
     )
     add("--algorithms", "--algorithm", nargs="+", metavar="LABEL", help="labels of tables")
-    add("--seeds", nargs="+", type=int, metavar="N", help="of weights and batches")
+    add("--seeds", nargs="+", type=_seed, metavar="N", help="of weights and batches")
     add("--updates", type=int, metavar="N", help="gradient updates instead of the tables'")
     add("--episodes", type=int, metavar="N", help="episodes that are played instead of the tables'")
     for size in sizes:
         add(f"--{size}", type=int, metavar="N", help=f"{SIZES[size]} instead of the tables'")
+    add(
+        "--set",
+        nargs="+",
+        type=_setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="hyper-parameters of all systems instead of the tables'",
+    )
     add("--tables", type=Path, default=FOLDER, metavar="DIR", help="folder of tables")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        equals = ""
+    if not (equals and name.isidentifier()):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE such as d_state=8, got {text!r}")
+    return name, found
+
+
+def chosen(arguments: argparse.Namespace, **varied: Any) -> dict[str, Any]:
+    """Hyper-parameters that options and study put in the place of the tables'.
+
+    Args:
+        arguments: Those of `add_arguments`.
+        varied: What the study itself says.
+
+    Raises:
+        ValueError: An option names what the study says.
+    """
+    sizes = {name: getattr(arguments, size, None) for size, name in SIZES.items()}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    for name, value in arguments.set:
+        if name in varied:
+            raise ValueError(f"--set {name}={value}: {name} is what this study varies itself")
+        given[name] = value
+    return given | varied
+
+
+def check(label: str, class_name: str, hyperparameters: Mapping[str, Any]) -> None:
+    """Raises a ValueError if a class does not take some hyper-parameters."""
+    try:
+        BY_NAME[class_name](**hyperparameters)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{label}: {error}") from error
 
 
 def make_recipe(arguments: argparse.Namespace, label: str, **hyperparameters: Any) -> Recipe:
@@ -59,7 +111,7 @@ def make_recipe(arguments: argparse.Namespace, label: str, **hyperparameters: An
         hyperparameters: Take the place of the table's.
 
     Raises:
-        ValueError: No such label or dataset, a peer's label, or a value out of range.
+        ValueError: No such label or dataset, a peer's label, or a wrong value.
     """
     tables, dataset = Tables.read(arguments.tables), arguments.dataset
     if dataset not in tables.plans:
@@ -70,13 +122,9 @@ def make_recipe(arguments: argparse.Namespace, label: str, **hyperparameters: An
     recipe = tables.recipe(label, dataset, **changes)
     if recipe.is_peer:
         raise ValueError(f"studies train systems of decision_policies, and {label} is d3rlpy's")
-    chosen = {SIZES[size]: getattr(arguments, size, None) for size in SIZES}
-    hyperparameters |= {name: value for name, value in chosen.items() if value is not None}
-    recipe = replace(recipe, hyperparameters={**recipe.hyperparameters, **hyperparameters})
-    try:
-        BY_NAME[recipe.class_name](**recipe.hyperparameters)
-    except TypeError as error:
-        raise ValueError(f"{label}: {error}") from error
+    others = chosen(arguments, **hyperparameters)
+    recipe = replace(recipe, hyperparameters={**recipe.hyperparameters, **others})
+    check(label, recipe.class_name, recipe.hyperparameters)
     return recipe
 
 
@@ -94,13 +142,18 @@ class Training:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that decides its result beside the seed and what the study changes."""
-        of_recipe = settings(self.recipe)
+        """All that decides its result beside the seed and what the study changes.
+
+        Raises:
+            DatasetError: There is no such set.
+        """
         return {
+            "class": self.recipe.class_name,
             "dataset": self.recipe.dataset,
+            "data": Trajectories.from_minari(self.recipe.dataset).source.digest,
             "updates": self.recipe.plan.updates,
             "first_seed": FIRST_SEED,
-            **of_recipe,
+            **settings(self.recipe),
         }
 
     def run(
