@@ -57,8 +57,8 @@ def played_episode(
 ) -> Window:
     """Let a policy play one episode, and keep what it was conditioned on.
 
-    It plays in a fork; the policy keeps its session. The returns-to-go are what was asked for at each
-    step, not the returns that came about; the rewards are the environment's own.
+    It plays in a fork; the policy keeps its session. The returns-to-go are what was asked for at
+    each step, not the returns that came about; the rewards are the environment's own.
 
     Args:
         policy: The policy, or an algorithm that has one.
