@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from decision_policies.data.minari_source import as_trajectories
 from decision_policies.data.trajectories import Source, Trajectories
-from decision_policies.data.windows import Sampler, SegmentSampler, WindowSampler
-from decision_policies.errors import DatasetError
+from decision_policies.data.windows import Sampler, make_sampler
 from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence, sb3
 from decision_policies.learning.hyperparameters import setting
@@ -51,6 +51,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
             return-to-go of the data. A model follows what it is asked for only if it can tell
             returns apart; divided by the largest itself, it hardly can.
+        balance_returns: Draw windows of good and of poor episodes equally often at each stretch
+            of an episode; see `BalancedSampler`.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
             lower; "constant", the whole episode's return: no reward is then needed to act.
         target_return: The return the policy asks for by default; None is the data's best return.
@@ -75,6 +77,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
     max_grad_norm: float = setting(0.25, 1e-9)
     ema_decay: float | None = setting(None, 0.0, 0.999999)
     return_scale: float | None = setting(None, 1e-12)
+    balance_returns: bool = False
     return_mode: ReturnMode = "decrement"
     target_return: float | None = None
     inference: Inference | None = None
@@ -157,7 +160,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
                 "total_timesteps must be a whole number of at least 0 and log_interval at least 1, "
                 f"got {total_timesteps!r} and {log_interval!r}"
             )
-        training = self._prepare(self.select(self._trajectories(dataset)))
+        training = self._prepare(self.select(as_trajectories(dataset)))
         model, schedule = training.model, make_schedule(self.learning_rate)
         if reset_num_timesteps:
             self.num_timesteps = 0
@@ -303,16 +306,6 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         """List the hyper-parameters and their values."""
         return {name: getattr(self, name) for name in hyperparameters.names(type(self))}
 
-    def _trajectories(
-        self, dataset: Trajectories | MinariDataset | str | PathLike[str]
-    ) -> Trajectories:
-        if isinstance(dataset, (list, tuple)):
-            raise DatasetError(
-                "learn was given a list; pack episodes first, since their spaces must be known: "
-                "Trajectories.from_episodes(episodes, observation_space, action_space)"
-            )
-        return dataset if isinstance(dataset, Trajectories) else Trajectories.from_minari(dataset)
-
     def _prepare(self, data: Trajectories) -> Training:
         """Make model, optimiser and sampler, or go on with those that there are."""
         if self.policy is None:
@@ -345,6 +338,12 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         return self._training
 
     def _sampler(self, data: Trajectories) -> Sampler:
-        kind = SegmentSampler if self.carries_state else WindowSampler
-        mode = self._trained().spec.return_mode
-        return kind(data, self.context_length, self.batch_size, self.seed, mode)
+        size = self.context_length, self.batch_size
+        return make_sampler(
+            data,
+            *size,
+            self.seed,
+            return_mode=self._trained().spec.return_mode,
+            consecutive=self.carries_state,
+            balanced=self.balance_returns,
+        )

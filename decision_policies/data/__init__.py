@@ -2,6 +2,12 @@
 
 from decision_policies.data.minari_source import recover_environment
 from decision_policies.data.trajectories import Trajectories
-from decision_policies.data.windows import SegmentSampler, WindowSampler
+from decision_policies.data.windows import BalancedSampler, SegmentSampler, WindowSampler
 
-__all__ = ["SegmentSampler", "Trajectories", "WindowSampler", "recover_environment"]
+__all__ = [
+    "BalancedSampler",
+    "SegmentSampler",
+    "Trajectories",
+    "WindowSampler",
+    "recover_environment",
+]

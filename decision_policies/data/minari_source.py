@@ -44,6 +44,22 @@ def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) ->
     return packed
 
 
+def as_trajectories(
+    dataset: Trajectories | MinariDataset | str | PathLike[str],
+) -> Trajectories:
+    """Take what `learn` is given: trajectories as they are, anything else by `from_minari`.
+
+    Raises:
+        DatasetError: It is a list, or there is no such dataset.
+    """
+    if isinstance(dataset, (list, tuple)):
+        raise DatasetError(
+            "learn was given a list; pack episodes first, since their spaces must be known: "
+            "Trajectories.from_episodes(episodes, observation_space, action_space)"
+        )
+    return dataset if isinstance(dataset, Trajectories) else read_minari(dataset, cache=True)
+
+
 def recover_environment(
     dataset: MinariDataset | str | PathLike[str], *, evaluation: bool = False
 ) -> Callable[[], gym.Env[Any, Any]]:

@@ -120,9 +120,52 @@ class WindowSampler(Sampler):
 
     def sample(self) -> Window:
         """Draw the next batch of B windows."""
-        last = self.rng.integers(self.trajectories.n_steps, size=self.batch_size)
+        last = self._draw()
         first = np.maximum(last - self.length + 1, self._first[last])
         return self._window(first, np.ones(self.batch_size, bool))
+
+    def _draw(self) -> NDArray[np.int64]:
+        """Draw the rows at which B windows end."""
+        return self.rng.integers(self.trajectories.n_steps, size=self.batch_size)
+
+
+class BalancedSampler(WindowSampler):
+    """Windows as `WindowSampler` draws them, but of good and poor episodes equally often.
+
+    Poor episodes are often many and short, so that the first steps of a good episode are rare among
+    all first steps, and what to do there is learnt last. Steps are sorted into stretches of time,
+    and within each into classes of their episode's return; a stretch is drawn as often as
+    it was, and each of its classes as often as another.
+
+    References:
+        None: an idea of this project; docs/recipe.md has the experiment.
+    """
+
+    STRETCH, CLASSES = 50, 8
+    """Steps of a stretch of time, and classes of equal width between the extreme returns."""
+
+    def __init__(
+        self,
+        trajectories: Trajectories,
+        length: int,
+        batch_size: int,
+        seed: int | None = None,
+        return_mode: ReturnMode = "decrement",
+    ) -> None:
+        super().__init__(trajectories, length, batch_size, seed, return_mode)
+        returns, lengths = trajectories.returns, trajectories.lengths
+        inner = np.linspace(returns.min(), returns.max(), self.CLASSES + 1)[1:-1]
+        classes = np.repeat(np.searchsorted(inner, returns, side="right"), lengths)
+        stretch = (np.arange(trajectories.n_steps) - self._first) // self.STRETCH
+        cell = stretch * self.CLASSES + classes
+        in_cell, in_stretch = np.bincount(cell), np.bincount(stretch)
+        present = np.bincount(np.flatnonzero(in_cell) // self.CLASSES)
+        weight = in_stretch[stretch] / (present[stretch] * in_cell[cell])
+        self._cumulated = np.cumsum(weight) / weight.sum()
+
+    def _draw(self) -> NDArray[np.int64]:
+        drawn = np.searchsorted(self._cumulated, self.rng.random(self.batch_size), side="right")
+        return np.minimum(drawn, self.trajectories.n_steps - 1)  # the sum may fall short of 1
 
 
 class SegmentSampler(Sampler):
@@ -165,6 +208,39 @@ class SegmentSampler(Sampler):
         """Go back to a position; see `Sampler.load_state_dict`."""
         super().load_state_dict(state)
         self._position = np.array(state["position"], np.int64)
+
+
+def make_sampler(
+    trajectories: Trajectories,
+    length: int,
+    batch_size: int,
+    seed: int | None = None,
+    *,
+    return_mode: ReturnMode = "decrement",
+    consecutive: bool = False,
+    balanced: bool = False,
+) -> Sampler:
+    """Make the sampler of a way to learn.
+
+    Args:
+        trajectories: The data.
+        length: Number K of steps in a window.
+        batch_size: Number B of windows in a batch.
+        seed: Seeds its generator.
+        return_mode: See `Sampler`.
+        consecutive: Segments that follow their episodes: `SegmentSampler`.
+        balanced: Independent windows, of good and poor episodes equally often: `BalancedSampler`.
+
+    Raises:
+        ValueError: Both are asked for.
+    """
+    if consecutive and balanced:
+        raise ValueError(
+            "balance_returns draws single windows, but this system learns whole episodes in order: "
+            "leave it False"
+        )
+    kind = SegmentSampler if consecutive else BalancedSampler if balanced else WindowSampler
+    return kind(trajectories, length, batch_size, seed, return_mode)
 
 
 def _shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:

@@ -40,7 +40,7 @@ SYSTEMS: dict[str, System] = {
     "MambaDM-sliding-gated": (MambaDM, {"fuse": "gated", "window": 2, "local_d_state": 3}),
     "MambaDM-chunk-sum": (MambaDM, {"local_mode": "chunk", "fuse": "sum", "window": 4}),
     "DeMa-averaged": (DeMa, {"ema_decay": 0.9, "dropout": 0.1}),
-    "DeMa-constant-returns": (DeMa, {"return_mode": "constant", "remove_act_embs": True}),
+    "DeMa-constant-returns": (DeMa, {"return_mode": "constant", "balance_returns": True}),
     "DMM": (DMM, {}),
     "DMM-shared-frozen": (DMM, {"dsm_mode": "shared_frozen", "window": 3}),
     "DM": (DM, {"max_ep_len": 8}),
