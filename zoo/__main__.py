@@ -13,6 +13,7 @@ from importlib import import_module
 VERBS = {
     "benchmark": "train and evaluate a table of algorithms, datasets and seeds; resumable",
     "collect": "roll a Stable-Baselines3 agent out into a small Minari dataset",
+    "histories": "let learners learn many tasks, and keep how they did as a Minari dataset",
     "study": "run a small experiment over a grid: one question, a table, a picture; resumable",
 }
 

@@ -68,7 +68,7 @@ class Darkroom(Grid):
     def states(self) -> Ints:
         """See `Simulator.states`: the cell, and in Darkroom Hard whether the goal has paid."""
         spent = self.found if self.hard else np.zeros(self.n, bool)
-        return self.cells(self.position) + spent * self.size**2
+        return np.asarray(self.cells(self.position) + spent * self.size**2, np.int64)
 
     def optimal_actions(self, rng: np.random.Generator) -> Ints:
         """See `Simulator.optimal_actions`."""
@@ -94,6 +94,7 @@ class Darkroom(Grid):
     def _reset(self, rng: np.random.Generator) -> None:
         self.position = np.full((self.n, 2), self.size // 2)
         self.found = np.zeros(self.n, bool)
+        """Whether the goal has paid, (n,)."""
 
     def _step(self, actions: Ints) -> Floats:
         rows = np.arange(self.n)

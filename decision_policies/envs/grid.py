@@ -51,9 +51,9 @@ class Grid(Simulator):
         self.observation_space = spaces.Discrete(size * size)
         if observation == "box":
             self.observation_space = spaces.Box(0.0, size - 1.0, (2,), np.float32)
-        super().__init__(tasks, horizon)
-        self.position: Ints = np.zeros((self.n, 2), np.int64)
+        self.position: Ints = np.zeros((0, 2), np.int64)
         """Cells in which the agents are, (n, 2)."""
+        super().__init__(tasks, horizon)
 
     def observe(self) -> NDArray[Any]:
         """See `Simulator.observe`."""
@@ -102,7 +102,7 @@ class Grid(Simulator):
             seen[y, x] = code
         x, y = self.position[world]
         seen[y, x] = AGENT if seen[y, x] == FLOOR else AGENT_ON_GOAL
-        return seen[::-1]
+        return np.flipud(seen)
 
     @abstractmethod
     def _things(self, world: int) -> dict[int, Ints]:
@@ -111,7 +111,7 @@ class Grid(Simulator):
 
 def distances(one: Ints, other: Ints) -> Ints:
     """Steps (n,) between cells (n, 2)."""
-    return np.abs(one - other).sum(-1)
+    return np.asarray(np.abs(one - other).sum(-1), np.int64)
 
 
 def paid(condition: NDArray[np.bool_]) -> Floats:

@@ -79,6 +79,7 @@ class Simulator(ABC):
             raise ValueError(f"tasks must be numbers from 0 to {self.n_tasks - 1}, got {tasks!r}")
         self.tasks: Ints = given.astype(np.int64)
         self.time = self.horizon
+        self._reset(np.random.default_rng(0))  # so that there is a state to draw and ask about
 
     def with_tasks(self, tasks: ArrayLike) -> Self:
         """Copy the simulator for other tasks, (n,)."""

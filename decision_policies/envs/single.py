@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -44,7 +44,10 @@ class SingleEnv(gym.Env[Any, np.int64]):
         ValueError: There is no such task or render mode.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 8}
+    metadata: dict[str, Any] = {  # noqa: RUF012 - as gymnasium declares it
+        "render_modes": ["rgb_array", "ansi"],
+        "render_fps": 8,
+    }
 
     def __init__(self, simulator: Simulator, task: Task | None, render_mode: str | None) -> None:
         modes = self.metadata["render_modes"]
@@ -88,7 +91,7 @@ class SingleEnv(gym.Env[Any, np.int64]):
         flags = (ended and terminates, ended and not terminates)
         return observations[0], float(rewards[0]), *flags, {"task": self._task}
 
-    def render(self) -> NDArray[np.uint8] | str | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | str | None:
         """Draw the world: (H, W, 3) uint8, or a line of letters for each row."""
         if self.render_mode is None:
             return None

@@ -73,10 +73,6 @@ class TMaze(Simulator):
             self.observation_space = spaces.Box(low, high)
         self.n_states = 2 * (corridor_length + 3)
         super().__init__(tasks, corridor_length + 1)
-        self.x: Ints = np.zeros(self.n, np.int64)
-        """Steps from the start, (n,)."""
-        self.y: Ints = np.zeros(self.n, np.int64)
-        """0 in the corridor, -1 or 1 in an arm, (n,)."""
 
     @property
     def sides(self) -> Ints:
@@ -93,7 +89,7 @@ class TMaze(Simulator):
         side = self.sides if self.time == 0 else self.y
         if self.observation == "box":
             return np.stack((junction, side), -1).astype(np.float32)
-        return 3 * junction + side + 1
+        return np.asarray(3 * junction + side + 1, np.int64)
 
     def states(self) -> Ints:
         """See `Simulator.states`: where the agent is, and the side it has seen."""
@@ -128,7 +124,10 @@ class TMaze(Simulator):
         return (int(task["goal"]) + 1) // 2
 
     def _reset(self, rng: np.random.Generator) -> None:
-        self.x, self.y = np.zeros((2, self.n), np.int64)
+        self.x: Ints = np.zeros(self.n, np.int64)
+        """Steps from the start, (n,)."""
+        self.y: Ints = np.zeros(self.n, np.int64)
+        """0 in the corridor, -1 or 1 in an arm, (n,)."""
 
     def _step(self, actions: Ints) -> Floats:
         dx = (actions == RIGHT).astype(np.int64) - (actions == LEFT)
@@ -137,8 +136,8 @@ class TMaze(Simulator):
         self.y = np.clip(self.y + dy * (self.x == self.corridor_length), -1, 1)
         self.x = np.clip(self.x + dx * in_corridor, 0, self.corridor_length)
         if self.ended:
-            return (self.y == self.sides).astype(np.float64)
-        return self.penalty * (self.x < self.time)
+            return np.asarray(self.y == self.sides, np.float64)
+        return np.where(self.x < self.time, self.penalty, 0.0)
 
 
 class TMazeEnv(SingleEnv):

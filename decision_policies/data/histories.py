@@ -1,0 +1,304 @@
+"""Histories: how learners got better at many tasks, and samplers of contexts over episodes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from decision_policies.batch import Window
+from decision_policies.data.trajectories import Trajectories
+from decision_policies.data.windows import Sampler
+from decision_policies.errors import DatasetError
+from decision_policies.spec import ReturnMode
+
+if TYPE_CHECKING:
+    from minari import MinariDataset
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Learning histories: of each, all episodes of one learner at one task, the first one first.
+
+    Attributes:
+        trajectories: All episodes, a history after the other.
+        offsets: (H + 1,) int64, the episode at which each of the H histories starts, and E.
+        tasks: (H,) int64, number of each history's task.
+        held_out: (H,) bool, whether the task is meant for evaluation only.
+
+    Raises:
+        DatasetError: The histories do not fit the episodes, or a task is both trained on and held
+            out.
+
+    References:
+        Laskin et al., "In-context RL with Algorithm Distillation", arXiv 2210.14215, section 3.
+    """
+
+    trajectories: Trajectories
+    offsets: NDArray[np.int64]
+    tasks: NDArray[np.int64]
+    held_out: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Check what the class says."""
+        count, episodes = len(self.tasks), self.trajectories.n_episodes
+        if not len(self.offsets) - 1 == count == len(self.held_out):
+            raise DatasetError(
+                f"{len(self.offsets)} offsets, {count} tasks and {len(self.held_out)} marks of "
+                "held-out ones; H histories have H tasks, H marks and H + 1 offsets"
+            )
+        if not count or (self.lengths < 1).any():
+            raise DatasetError("every history needs an episode, and there must be one history")
+        if self.offsets[0] != 0 or self.offsets[-1] != episodes:
+            raise DatasetError(
+                f"the histories take episodes {self.offsets[0]} to {self.offsets[-1]}, but there "
+                f"are {episodes}: were some filtered out? Keep all of them, and choose with take()"
+            )
+        both = np.intersect1d(self.tasks[self.held_out], self.tasks[~self.held_out])
+        if len(both):
+            raise DatasetError(f"task {both[0]} is both held out and trained on")
+
+    @classmethod
+    def from_episodes(
+        cls,
+        trajectories: Trajectories,
+        tasks: ArrayLike,
+        *,
+        held_out: ArrayLike = (),
+    ) -> Histories:
+        """Say which task each episode belongs to; one history is what follows at the same task.
+
+        Args:
+            trajectories: Episodes, those of a history one after the other.
+            tasks: Task of each episode, (E,).
+            held_out: Tasks that are meant for evaluation only.
+
+        Raises:
+            DatasetError: Not a task for each episode.
+        """
+        given = np.asarray(tasks)
+        if given.shape != (trajectories.n_episodes,) or given.dtype.kind not in "iu":
+            raise DatasetError(
+                f"expected {trajectories.n_episodes} task numbers, one an episode; got shape "
+                f"{given.shape} of {given.dtype}"
+            )
+        starts = np.flatnonzero(np.diff(given)) + 1
+        offsets = np.concatenate(([0], starts, [len(given)])).astype(np.int64)
+        of_history = given[offsets[:-1]].astype(np.int64)
+        return cls(trajectories, offsets, of_history, np.isin(of_history, held_out))
+
+    @classmethod
+    def from_minari(
+        cls, dataset: MinariDataset | str | PathLike[str], *, cache: bool = True
+    ) -> Histories:
+        """Read a Minari dataset that `python -m zoo histories` made.
+
+        Args:
+            dataset: As in `Trajectories.from_minari`.
+            cache: As in `Trajectories.from_minari`.
+
+        Raises:
+            DatasetError: As in `Trajectories.from_minari`; or the dataset does not say which
+                episodes make a history, or not all of them are there.
+        """
+        from decision_policies.data.minari_source import _load
+
+        loaded = _load(dataset)
+        entries = _entries(loaded)
+        lengths = [entry["episodes"] for entry in entries]
+        return cls(
+            Trajectories.from_minari(loaded, cache=cache),
+            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            np.array([entry["task"] for entry in entries], np.int64),
+            np.array([entry["held_out"] for entry in entries], bool),
+        )
+
+    @property
+    def n_histories(self) -> int:
+        """Number H of histories."""
+        return len(self.tasks)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Episodes of each history, (H,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def train(self) -> Histories:
+        """The histories to learn from."""
+        return self.take(np.flatnonzero(~self.held_out))
+
+    @property
+    def unseen(self) -> Histories:
+        """The histories of held-out tasks."""
+        return self.take(np.flatnonzero(self.held_out))
+
+    def take(self, histories: ArrayLike) -> Histories:
+        """Keep the histories of these numbers, counted from 0, as a copy in this order.
+
+        Raises:
+            DatasetError: There is none of that number, or none is named.
+        """
+        kept, last = np.asarray(histories), self.n_histories - 1
+        numbers = kept.ndim == 1 and kept.size and kept.dtype.kind in "iu"
+        if not numbers or kept.min() < 0 or kept.max() > last:
+            raise DatasetError(f"expected a list of numbers from 0 to {last}, got {histories!r}")
+        episodes = np.concatenate([np.arange(*self.offsets[i : i + 2]) for i in kept])
+        return Histories(
+            self.trajectories.take(episodes),
+            np.concatenate(([0], self.lengths[kept].cumsum())),
+            self.tasks[kept],
+            self.held_out[kept],
+        )
+
+    def returns(self) -> list[NDArray[np.float64]]:
+        """Return of each episode, in order; an array for each history."""
+        returns = self.trajectories.returns
+        return [returns[start:end] for start, end in itertools.pairwise(self.offsets)]
+
+
+class HistorySampler(Sampler):
+    """Contiguous contexts across episodes: the K steps of a history up to a uniformly drawn one.
+
+    Near a history's beginning it is the history's first K. An episode begins in the midst of a
+    window wherever `timesteps` is 0; returns-to-go are those of each step's own episode. Each
+    window begins with no memory (`starts` is True), and never holds steps of two histories.
+
+    Args:
+        histories: The data.
+        length: Number K of steps in a window, several episodes' worth.
+        batch_size: Number B of windows in a batch.
+        seed: Seeds the generator.
+        return_mode: See `Sampler`.
+
+    Raises:
+        DatasetError: Frames are stacked; a stack would reach over the border of two episodes.
+
+    References:
+        Laskin et al., arXiv 2210.14215, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        length: int,
+        batch_size: int,
+        seed: int | None = None,
+        return_mode: ReturnMode = "decrement",
+    ) -> None:
+        data = histories.trajectories
+        if data.frame_stack is not None:
+            raise DatasetError("contexts across episodes cannot be made of stacked frames")
+        super().__init__(data, length, batch_size, seed, return_mode)
+        bounds = data.offsets[histories.offsets]  # a window may go on to the end of its history
+        self._first = np.repeat(bounds[:-1], np.diff(bounds))
+        self._last = np.repeat(bounds[1:] - 1, np.diff(bounds))
+
+    def sample(self) -> Window:
+        """Draw the next batch of B windows."""
+        last = self.rng.integers(self.trajectories.n_steps, size=self.batch_size)
+        first = np.maximum(last - self.length + 1, self._first[last])
+        window = self._window(first, np.ones(self.batch_size, bool))
+        if self.return_mode == "decrement":
+            return window
+        steps = np.minimum(first[:, None] + self._steps, self._last[first][:, None])
+        begun = torch.from_numpy(steps) - window.timesteps
+        return replace(window, returns_to_go=self._rows[:, -2][begun])
+
+
+class SortedEpisodesSampler(Sampler):
+    """Contexts of n episodes of one history, drawn at random and put in the order of their returns.
+
+    Every context thus gets better from episode to episode. Episodes follow one another without
+    gap; rows whose episodes are shorter are padded on the right, and each batch is as long as its
+    longest row. `timesteps` is 0 wherever an episode begins.
+
+    Args:
+        histories: The data.
+        n_episodes: Number n of episodes in a context, all different.
+        batch_size: Number B of contexts in a batch.
+        seed: Seeds the generator.
+        return_mode: See `Sampler`.
+
+    Raises:
+        DatasetError: A history has fewer episodes.
+        ValueError: n is less than 1.
+
+    References:
+        Huang et al. (DM-H), arXiv 2406.00079, section 4: contexts across episodes.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        n_episodes: int,
+        batch_size: int,
+        seed: int | None = None,
+        return_mode: ReturnMode = "decrement",
+    ) -> None:
+        if n_episodes < 1:
+            raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
+        short = np.flatnonzero(histories.lengths < n_episodes)
+        if len(short):
+            raise DatasetError(
+                f"a context needs {n_episodes} episodes, but the history of task "
+                f"{histories.tasks[short[0]]} has {histories.lengths[short[0]]}"
+            )
+        data = histories.trajectories
+        super().__init__(data, int(data.lengths.max()), batch_size, seed, return_mode)
+        self.histories = histories
+        self.n_episodes = n_episodes
+        self._returns = data.returns
+
+    def sample(self) -> Window:
+        """Draw the next batch of B contexts."""
+        count = self.batch_size * self.n_episodes
+        first = self.trajectories.offsets[self._episodes().reshape(-1)]
+        window = self._window(first, np.ones(count, bool))  # each episode a row
+        values = {f.name: getattr(window, f.name) for f in fields(window) if f.name != "starts"}
+        rows = {
+            name: value.reshape(self.batch_size, -1, *value.shape[2:])
+            for name, value in values.items()
+        }
+        if not window.mask.all():
+            longest = int(rows["mask"].sum(1).max())
+            order = torch.argsort(~rows["mask"], dim=1, stable=True)[:, :longest]
+            batch = torch.arange(self.batch_size)[:, None]
+            rows = {name: value[batch, order] for name, value in rows.items()}
+        return Window(**rows, starts=torch.ones(self.batch_size, dtype=torch.bool))
+
+    def _episodes(self) -> NDArray[np.int64]:
+        """Draw the episodes of each context, (B, n), in the order of their returns."""
+        drawn = self.rng.integers(self.histories.n_histories, size=self.batch_size)
+        starts, lengths = self.histories.offsets[drawn], self.histories.lengths[drawn]
+        chosen = np.stack(
+            [
+                start + np.sort(self.rng.choice(length, self.n_episodes, replace=False))
+                for start, length in zip(starts, lengths, strict=True)
+            ]
+        )
+        order = np.argsort(self._returns[chosen], axis=1, kind="stable")
+        return np.take_along_axis(chosen, order, 1)
+
+
+def _entries(dataset: MinariDataset) -> list[Mapping[str, Any]]:
+    """What a dataset's metadata says about its histories, in their order."""
+    recipe = dict(dataset.storage.metadata).get("recipe")
+    entries = recipe.get("histories") if isinstance(recipe, Mapping) else None
+    needed = {"task": int, "episodes": int, "held_out": bool}
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, Mapping) and all(type(entry.get(k)) is t for k, t in needed.items())
+        for entry in entries
+    ):
+        raise DatasetError(
+            f"the dataset {dataset.id!r} does not say which episodes make a learning history; make "
+            "one with `python -m zoo histories`, or name each episode's task to "
+            "Histories.from_episodes"
+        )
+    return entries

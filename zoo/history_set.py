@@ -1,0 +1,242 @@
+"""Makes a Minari dataset of learning histories: tasks, learning, and what it says of itself."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+
+from decision_policies.envs import ENVIRONMENTS, Simulator, SingleEnv
+from zoo.collect import _one_torch_thread
+from zoo.history_learners import (
+    LEARNERS,
+    Ints,
+    NoiseCurriculum,
+    QLearning,
+    Record,
+    learn_dqn,
+    play_history,
+)
+from zoo.minari_writer import Description, dataset_folder, refuse_existing, write_dataset
+from zoo.progress import progress_bar
+
+SCORE_EPISODES = 20
+PACKAGES = ("gymnasium", "minari", "numpy", "stable-baselines3")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a dataset of histories contains.
+
+    Attributes:
+        env_id: one of `decision_policies.envs.ENVIRONMENTS`.
+        dataset_id: Minari id, `(namespace/)name-vN`.
+        learner: one of `zoo.history_learners.LEARNERS`.
+        tasks: histories, each of another task, drawn at random.
+        held_out: how many of them are for evaluation only; they come last.
+        episodes: that each learner plays.
+        keep: how many of these are kept, evenly spaced, the first and the last included.
+        epsilon: share of random actions at first and at last.
+        options: arguments of the environment, such as `{"observation": "box"}`.
+        seed: of everything.
+    """
+
+    env_id: str
+    dataset_id: str
+    learner: str = "q-learning"
+    tasks: int = 80
+    held_out: int = 16
+    episodes: int = 2000
+    keep: int = 100
+    epsilon: tuple[float, float] = (1.0, 0.0)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+def make_histories(
+    recipe: Recipe, root: Path | None = None, *, overwrite: bool = False, progress: bool = False
+) -> Path:
+    """Makes a Minari dataset of learning histories, which `Histories.from_minari` reads.
+
+    The same recipe gives the same arrays on the same package versions. The DQN re-seeds the global
+    generators of Python, numpy and torch; the others leave them alone.
+
+    Args:
+        recipe: what to make.
+        root: a Minari root; `None` for Minari's own.
+        overwrite: replace a dataset of the same id.
+        progress: show progress bars on a terminal, where tqdm is installed.
+
+    Returns:
+        The dataset's folder, whose `data` folder Minari reads.
+
+    Raises:
+        ValueError: for an unknown environment or learner, a malformed id, or a number out of
+            range.
+        FileExistsError: when the dataset exists and `overwrite` is false.
+    """
+    check_recipe(recipe)
+    if not overwrite:
+        refuse_existing(dataset_folder(recipe.dataset_id, root))
+    env = make_environment(recipe)
+    try:
+        worlds = _worlds(recipe, env)
+        record = _learn(recipe, env, worlds, progress)
+        description = _describe(recipe, worlds, record)
+        episodes = _episodes(worlds, record)
+        return write_dataset(
+            episodes, env, description, root, overwrite=overwrite, progress=progress
+        )
+    finally:
+        env.close()
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises, before anything is learnt, for what is known to be wrong; see `make_histories`."""
+    dataset_folder(recipe.dataset_id, None)
+    if recipe.learner not in LEARNERS:
+        raise ValueError(f"unknown learner {recipe.learner!r}; known are {', '.join(LEARNERS)}")
+    for name in ("tasks", "episodes", "keep"):
+        if getattr(recipe, name) < 1:
+            raise ValueError(f"{name} is {getattr(recipe, name)}; it must be at least 1")
+    if not 0 <= recipe.held_out < recipe.tasks:
+        raise ValueError(
+            f"held_out is {recipe.held_out}; of {recipe.tasks} tasks, hold out 0 to "
+            f"{recipe.tasks - 1}"
+        )
+    if recipe.keep > recipe.episodes:
+        raise ValueError(f"keep is {recipe.keep}, more than the {recipe.episodes} episodes")
+    if len(recipe.epsilon) != 2 or not all(0.0 <= share <= 1.0 for share in recipe.epsilon):
+        raise ValueError(f"epsilon is {recipe.epsilon}; give two shares, from 0 to 1")
+
+
+def make_environment(recipe: Recipe) -> gym.Env[Any, Any]:
+    """The environment of a recipe, without a task.
+
+    Raises:
+        ValueError: when there is no such environment, or it does not take these options.
+    """
+    if recipe.env_id not in ENVIRONMENTS:
+        known = ", ".join(ENVIRONMENTS)
+        raise ValueError(f"no environment {recipe.env_id!r} with tasks; known are {known}")
+    if {"task", "render_mode"} & set(recipe.options):
+        raise ValueError("task and render_mode are no options of a set of histories")
+    try:
+        return gym.make(recipe.env_id, **recipe.options)
+    except TypeError as error:
+        raise ValueError(f"{recipe.env_id} does not take these options: {error}") from error
+
+
+def _worlds(recipe: Recipe, env: gym.Env[Any, Any]) -> Simulator:
+    """A world for each history, its task drawn at random, none twice; the held-out ones last."""
+    single = env.unwrapped
+    assert isinstance(single, SingleEnv), "all of ENVIRONMENTS are"
+    there_are = single.simulator.n_tasks
+    if recipe.tasks > there_are:
+        raise ValueError(
+            f"tasks is {recipe.tasks}, but {recipe.env_id} has {there_are} with these options"
+        )
+    rng = np.random.default_rng((recipe.seed, 0))
+    return single.simulator.with_tasks(rng.choice(there_are, recipe.tasks, replace=False))
+
+
+def _learn(recipe: Recipe, env: gym.Env[Any, Any], worlds: Simulator, progress: bool) -> Record:
+    """Plays all histories."""
+    rng = np.random.default_rng((recipe.seed, 1))
+    if recipe.learner == "dqn":
+        total = recipe.episodes * recipe.tasks
+        with _one_torch_thread(), progress_bar("learning", total, progress) as tick:
+            return learn_dqn(
+                env, worlds.tasks, recipe.episodes, recipe.keep, recipe.epsilon, recipe.seed, tick
+            )
+    if recipe.learner == "noise":
+        learner: NoiseCurriculum | QLearning = NoiseCurriculum(recipe.epsilon)
+    else:
+        learner = QLearning(worlds, recipe.epsilon)
+    with progress_bar("learning", recipe.episodes, progress) as tick:
+        return play_history(worlds, learner, recipe.episodes, recipe.keep, rng, tick)
+
+
+def _episodes(worlds: Simulator, record: Record) -> list[EpisodeBuffer]:
+    """The episodes of a record, a history after the other, each in the order of learning."""
+    ends = np.zeros((2, worlds.horizon), np.bool_)
+    ends[0 if worlds.terminates else 1, -1] = True
+    return [
+        EpisodeBuffer(
+            options={"task": task},
+            observations=record.observations[history, episode],
+            actions=record.actions[history, episode],
+            rewards=record.rewards[history, episode],
+            terminations=ends[0],
+            truncations=ends[1],
+        )
+        for history, task in enumerate(worlds.tasks.tolist())
+        for episode in range(len(record.numbers))
+    ]
+
+
+def reference_scores(worlds: Simulator, seed: int) -> tuple[float, float]:
+    """Mean return of random actions, and mean optimal return, over all tasks.
+
+    Args:
+        worlds: one a task.
+        seed: of starts and actions.
+    """
+    rng = np.random.default_rng((seed, 2))
+    random, optimal = 0.0, 0.0
+    for _ in range(SCORE_EPISODES):
+        worlds.reset(rng)
+        optimal += float(worlds.optimal_returns().mean()) / SCORE_EPISODES
+        while not worlds.ended:
+            actions: Ints = rng.integers(worlds.action_space.n, size=worlds.n)
+            random += float(worlds.step(actions)[1].mean()) / SCORE_EPISODES
+    return round(random, 4), round(optimal, 4)
+
+
+def _describe(recipe: Recipe, worlds: Simulator, record: Record) -> Description:
+    """Words how the set was made, for readers and for programs."""
+    scores = reference_scores(worlds, recipe.seed)
+    versions = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    tenth = max(1, len(record.numbers) // 10)
+    histories = [
+        {
+            "task": task,
+            **worlds.describe(task),
+            "held_out": history >= recipe.tasks - recipe.held_out,
+            "episodes": len(record.numbers),
+            "first_tenth_return": round(float(record.returns[history, :tenth].mean()), 4),
+            "last_tenth_return": round(float(record.returns[history, -tenth:].mean()), 4),
+        }
+        for history, task in enumerate(worlds.tasks.tolist())
+    ]
+    text = (
+        f"Learning histories of {recipe.learner} at {recipe.tasks} tasks of {recipe.env_id}, the "
+        f"last {recipe.held_out} of them held out for evaluation. A history is "
+        f"{len(record.numbers)} of {recipe.episodes} episodes, evenly spaced and in the order of "
+        f"learning; random actions fall from {recipe.epsilon[0]:g} to {recipe.epsilon[1]:g}. "
+        f"Reference scores: random actions and the optimum, over all tasks. Seed {recipe.seed}. "
+        "Made by `python -m zoo histories` with "
+        + ", ".join(f"{name} {number}" for name, number in versions.items())
+        + "."
+    )
+    details = {
+        "env_id": recipe.env_id,
+        "learner": recipe.learner,
+        "episodes": recipe.episodes,
+        "kept": record.numbers.tolist(),
+        "epsilon": list(recipe.epsilon),
+        "options": dict(recipe.options),
+        "seed": recipe.seed,
+        "histories": histories,
+        "versions": versions,
+    }
+    return Description(
+        recipe.dataset_id, recipe.learner, text, details, *scores, SCORE_EPISODES * recipe.tasks
+    )
