@@ -51,7 +51,7 @@ QUICK: Mapping[str, Any] = {
     "repeats": 11,
 }
 SYSTEMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "DeMa-rnn": ("DeMa", {"kind": "rnn"}),
+    "DeMa-rnn": ("DeMa", {"kind": "rnn", "balance_returns": False}),
     "DeMa": ("DeMa", {}),
     "DT": ("DT", {}),
 }
