@@ -130,8 +130,10 @@ class SequenceSpec:
         Raises:
             CheckpointError: An entry is missing, unexpected, of the wrong type or out of range.
         """
-        if not isinstance(data, Mapping) or set(data) != {f.name for f in fields(cls)}:
-            raise CheckpointError("spec: entries missing or unexpected")
+        if not isinstance(data, Mapping):
+            raise CheckpointError(f"spec: expected entries by name, got {data!r}")
+        if odd := sorted(map(str, set(data) ^ {f.name for f in fields(cls)})):
+            raise CheckpointError(f"spec: entries missing or unexpected: {', '.join(odd)}")
         values = dict(data)
         for name in ("observation_space", "action_space"):
             values[name] = space_codec.from_json(values[name], f"spec.{name}")

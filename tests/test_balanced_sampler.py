@@ -86,5 +86,30 @@ def test_it_repeats_for_a_seed_and_from_a_position() -> None:
 
 
 def test_a_system_that_learns_whole_episodes_cannot_draw_balanced_windows() -> None:
-    with pytest.raises(ValueError, match="balance_returns draws single windows"):
-        DeMa(kind="rnn", balance_returns=True, d_model=8).learn(lopsided(), 1)
+    with pytest.raises(ValueError, match="balance_returns draws windows, this system whole"):
+        DeMa(kind="rnn", balance_returns=True)
+
+
+def test_learn_draws_as_it_is_told_and_changes_when_told_otherwise() -> None:
+    algorithm = DeMa(d_model=8, n_layers=1, balance_returns=True).learn(lopsided(), 1)
+    assert algorithm._training is not None
+    assert type(algorithm._training.sampler) is BalancedSampler
+    algorithm.balance_returns = False
+    algorithm.learn(lopsided(), 1, reset_num_timesteps=False)
+    assert type(algorithm._training.sampler) is WindowSampler
+
+
+def test_there_are_eight_classes_of_equal_width() -> None:
+    episodes = [
+        {
+            "observations": np.full((10, 1), earned),
+            "actions": np.zeros((10, 1)),
+            "rewards": np.full(10, earned),
+        }
+        for earned in [0.0] * 30 + [0.3] * 5 + [0.6] * 2 + [1.0]
+    ]
+    data = Trajectories.from_episodes(episodes, BOX, BOX)
+    seen = BalancedSampler(data, 1, 40_000, seed=0).sample().observations
+    for value in (0.0, 0.3, 0.6, 1.0):
+        share = float(torch.isclose(seen, torch.tensor(value)).float().mean())
+        assert share == pytest.approx(0.25, abs=0.01)

@@ -11,6 +11,7 @@ import torch
 from decision_policies import DeMa
 from decision_policies.errors import TrainingDivergedError
 from decision_policies.laws.cases import Case
+from decision_policies.learning.optimisation import WeightAverage
 
 
 def weights(model: torch.nn.Module) -> list[torch.Tensor]:
@@ -57,7 +58,9 @@ def test_a_diverged_training_leaves_the_average_finite() -> None:
     with pytest.raises(TrainingDivergedError):
         algorithm.learn(data, 20)
     assert algorithm.policy is not None
-    assert all(bool(w.isfinite().all()) for w in weights(algorithm.policy.model))
+    assert algorithm._training is not None
+    for model in (algorithm.policy.model, algorithm._training.model):
+        assert all(bool(w.isfinite().all()) for w in weights(model))
 
 
 def test_a_saved_average_cannot_be_resumed_without_one(tmp_path: Path) -> None:
@@ -68,6 +71,44 @@ def test_a_saved_average_cannot_be_resumed_without_one(tmp_path: Path) -> None:
     loaded.ema_decay = None
     with pytest.raises(ValueError, match=r"does not fit the model.*trained\."):
         loaded.learn(data, 1, reset_num_timesteps=False)
+
+
+def test_an_average_cannot_be_resumed_where_none_was_saved(tmp_path: Path) -> None:
+    algorithm, data = learner(ema_decay=None)
+    algorithm.learn(data, 3)
+    algorithm.save(tmp_path / "m")
+    loaded = DeMa.load(tmp_path / "m")
+    loaded.ema_decay = 0.9
+    with pytest.raises(ValueError, match="was saved without ema_decay"):
+        loaded.learn(data, 1, reset_num_timesteps=False)
+
+
+def test_buffers_of_the_trained_model_act_as_they_are() -> None:
+    acting, trained = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    average = WeightAverage(acting, trained, 0.5)
+    trained(torch.randn(64, 2, generator=torch.Generator().manual_seed(0)) * 5 + 3)
+    average.update(1)
+    assert acting.running_mean is not None and trained.running_mean is not None
+    assert float(trained.running_mean.abs().min()) > 0.1
+    assert torch.equal(acting.running_mean, trained.running_mean)
+
+
+def test_another_learn_goes_on_averaging_where_it_was() -> None:
+    algorithm, data = learner(ema_decay=0.999, learning_rate=1e-2)
+    algorithm.learn(data, 60)
+    assert algorithm._training is not None
+    assert algorithm.policy is not None
+    before = weights(algorithm.policy.model)
+    apart = max(
+        float((a - b).abs().max())
+        for a, b in zip(before, weights(algorithm._training.model), strict=True)
+    )
+    algorithm.learn(data, 1)
+    moved = max(
+        float((a - b).abs().max())
+        for a, b in zip(before, weights(algorithm.policy.model), strict=True)
+    )
+    assert 0 < moved < 0.3 * apart
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])

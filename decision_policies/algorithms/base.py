@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from decision_policies.data.windows import Sampler, make_sampler
 from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence, sb3
 from decision_policies.learning.hyperparameters import setting
-from decision_policies.learning.interrupt import deferred_interrupt
+from decision_policies.learning.interrupt import deferred_interrupt, warn_interrupted
 from decision_policies.learning.optimisation import Schedule, make_schedule
 from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
@@ -102,6 +101,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             RuntimeError: torch knows no such device.
         """
         hyperparameters.check(self)
+        if self.balance_returns and self.carries_state:
+            raise ValueError("balance_returns draws windows, this system whole episodes: leave it")
         make_schedule(self.learning_rate)
         self.torch_device()
 
@@ -187,13 +188,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
                         break
                     interrupt.check()
             except KeyboardInterrupt:
-                warnings.warn(
-                    f"interrupted after {self.num_timesteps} of {total_timesteps} updates; what "
-                    "was learnt is kept. To go on as if nothing had happened: learn(dataset, "
-                    f"{total_timesteps - self.num_timesteps}, reset_num_timesteps=False)",
-                    UserWarning,
-                    stacklevel=2,
-                )
+                warn_interrupted(self.num_timesteps, total_timesteps)
             finally:
                 model.eval()
                 hooks.on_training_end()
@@ -262,7 +257,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
         Args:
             path: The folder. An older checkpoint there is replaced once the new one is whole.
-            training_state: Also save what an exact resume needs (twice the size of the weights).
+            training_state: Also save what an exact resume needs: twice the size of the weights,
+                three times with `ema_decay`.
 
         Raises:
             CheckpointError: There is something else at that path, or a weight is not finite.
@@ -319,6 +315,10 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             )
         policy = self._trained()
         data.check_fits(policy.spec)
+        held = self.ema_decay if self._training is None else self._training.ema_decay
+        if (self.return_mode, self.ema_decay) != (policy.spec.return_mode, held):
+            was = f"{policy.spec.return_mode!r} and {held}"
+            raise ValueError(f"return_mode and ema_decay were {was} for this policy: set them back")
         if self._training is None:
             if data.images is None:
                 mean, std = data.observation_statistics()
@@ -332,6 +332,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         elif (
             self._training.sampler.trajectories.source.digest != data.source.digest
             or self._training.sampler.batch_size != self.batch_size
+            or self._training.sampler.balanced != self.balance_returns
         ):
             self._training.change_data(self._sampler(data))
         self.source = data.source

@@ -30,6 +30,9 @@ class Sampler(ABC):
             go; "constant", that of its whole episode.
     """
 
+    balanced = False
+    """Whether good and poor episodes are drawn equally often."""
+
     def __init__(
         self,
         trajectories: Trajectories,
@@ -141,6 +144,7 @@ class BalancedSampler(WindowSampler):
         None: an idea of this project; docs/recipe.md has the experiment.
     """
 
+    balanced = True
     STRETCH, CLASSES = 50, 8
     """Steps of a stretch of time, and classes of equal width between the extreme returns."""
 
@@ -230,15 +234,7 @@ def make_sampler(
         return_mode: See `Sampler`.
         consecutive: Segments that follow their episodes: `SegmentSampler`.
         balanced: Independent windows, of good and poor episodes equally often: `BalancedSampler`.
-
-    Raises:
-        ValueError: Both are asked for.
     """
-    if consecutive and balanced:
-        raise ValueError(
-            "balance_returns draws single windows, but this system learns whole episodes in order: "
-            "leave it False"
-        )
     kind = SegmentSampler if consecutive else BalancedSampler if balanced else WindowSampler
     return kind(trajectories, length, batch_size, seed, return_mode)
 

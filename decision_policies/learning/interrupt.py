@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +27,16 @@ class Interrupt:
         """
         if self.requested:
             raise KeyboardInterrupt
+
+
+def warn_interrupted(done: int, total: int) -> None:
+    """Tell the caller of `learn` how to go on."""
+    warnings.warn(
+        f"interrupted after {done} of {total} updates; what was learnt is kept. To go on as if "
+        f"nothing had happened: learn(dataset, {total - done}, reset_num_timesteps=False)",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager

@@ -142,11 +142,18 @@ class WeightAverage:
 
     def __init__(self, acting: nn.Module, trained: nn.Module, decay: float) -> None:
         self.trained: list[Tensor] = [p for p in trained.parameters() if p.requires_grad]
+        self.buffers: list[Tensor] = list(trained.buffers())
+        self.decay = decay
         self._averages: list[Tensor] = [p for p in acting.parameters() if p.requires_grad]
-        self._decay = decay
+        self._acting_buffers: list[Tensor] = list(acting.buffers())
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the trained weights into the average, after `step` updates of them."""
-        decay = min(self._decay, (1 + step) / (10 + step))
+        """Take the trained weights into the average, after `step` updates of them.
+
+        Buffers, such as the statistics of a batch norm, are taken over as they are.
+        """
+        decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averages, self.trained, 1 - decay)
+        for held, now in zip(self._acting_buffers, self.buffers, strict=True):
+            held.copy_(now)

@@ -74,6 +74,12 @@ class SavedTraining:
             wanted[f"optimizer.{index}.step"] = torch.Size([])
             for moment in ("exp_avg", "exp_avg_sq"):
                 wanted[f"optimizer.{index}.{moment}"] = parameter.shape
+        if any(name.startswith("trained.") and name not in self.tensors for name in wanted):
+            raise CheckpointError(
+                "the checkpoint was saved without ema_decay, so there are no trained weights "
+                "beside those that act: set ema_decay to None, or load again and save with "
+                "training_state=False to begin with a new optimiser"
+            )
         for name, tensor in self.tensors.items():
             if name != "random" and (
                 wanted.get(name) != tensor.shape or not bool(tensor.isfinite().all())

@@ -127,11 +127,21 @@ class Training:
             self.carried = None  # it came out of the weights that are rolled back
             raise
         if self.average is not None:  # before the step: no loss has judged the weights after it
-            self.average.update(step)
+            self.average.update(self._updates())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         return norm
+
+    def _updates(self) -> int:
+        """Updates of these weights so far, over all calls of `learn`."""
+        first = next(iter(self.optimizer.state.values()), None)
+        return 0 if first is None else int(first["step"])
+
+    @property
+    def ema_decay(self) -> float | None:
+        """Decay of the average; None where none is made."""
+        return None if self.average is None else self.average.decay
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Take everything down as named tensors and JSON-able values."""
@@ -146,8 +156,8 @@ class Training:
         return tensors, {"sampler": self.sampler.state_dict()}
 
     def trained(self) -> list[Tensor]:
-        """The trained weights where they are not those that act; nothing otherwise."""
-        return [] if self.average is None else self.average.trained
+        """The trained weights and buffers where they do not act; nothing otherwise."""
+        return [] if self.average is None else [*self.average.trained, *self.average.buffers]
 
     @torch.no_grad()
     def load_state_dict(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:

@@ -97,6 +97,23 @@ def test_delayed_cells_learn_from_and_play_for_delayed_rewards_only(
     assert "| BC | is not asked |" in (tmp_path / "delayed-reward.md").read_text()
 
 
+def test_a_system_that_asks_for_returns_notices_the_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the tables say: the whole episode's return is the same, delayed or not."""
+    seen = []
+    run = Training.run
+
+    def spy(work: Training, *rest: Any) -> Row:
+        seen.append(work.recipe.hyperparameters["return_mode"])
+        return run(work, *rest)
+
+    monkeypatch.setattr(Training, "run", spy)
+    words = ["study", "delayed-reward", "--algorithms", "DeMa", *SMALL, "--output", str(tmp_path)]
+    assert main(words) == 0
+    assert set(seen) == {"decrement"}
+
+
 def test_delayed_table_says_the_difference_of_means() -> None:
     rows = [
         {

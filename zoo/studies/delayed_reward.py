@@ -32,7 +32,8 @@ SUMMARY = "does a system still reach what is asked for when rewards come only at
 EXAMPLES = """\
 The return of each logged episode is moved to its last step, and the environment withholds its
 rewards until the episode ends, so the return-to-go is never counted down. Each system is also
-trained and played as usual ("dense"). The figures are plain returns in both.
+trained and played as usual ("dense"). The figures are plain returns in both. Systems ask for the
+return still to go, whatever the tables say: the whole episode's is the same in both.
 
 examples:
   the shipped CartPole set, in minutes:
@@ -75,7 +76,10 @@ def cells(arguments: argparse.Namespace) -> list[Cell]:
     found = []
     for seed in arguments.seeds:
         for label in arguments.algorithms:
-            work = Training(training.make_recipe(arguments, label), seed)
+            recipe = training.make_recipe(
+                arguments, label, return_mode="decrement", balance_returns=False
+            )
+            work = Training(recipe, seed)
             for rewards in REWARDS:
                 names = {"algorithm": label, "rewards": rewards, "seed": seed}
                 measure = partial(_measure, work, rewards == "delayed")
