@@ -37,6 +37,12 @@ RULES = f"""\
   apart from what `zoo/hyperparameters/d3rlpy-*.yml` states. BC-10% of ours stands beside its BC.
 """
 
+ASKED = {
+    "constant": "the whole episode's return",
+    "decrement": "the return still to go",
+}
+"""What a step asks for, by `return_mode`."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -164,6 +170,9 @@ def _dataset_section(dataset: str, cells: Sequence[Cell], layout: Layout) -> str
     if asking:
         asked = [target for i in (0, 1) if (target := asking[0].target(i)) is not None]
         facts += f"; targets {' and '.join(f'{target:g}' for target in asked)}"
+    modes = {cell.rows[0]["hyperparameters"].get("return_mode") for cell in asking} & {*ASKED}
+    if modes:
+        facts += f". Each step asks for {' or '.join(ASKED[mode] for mode in sorted(modes))}"
     if first.rows[0]["plan"]["clip_rewards"]:
         facts += ". Targets count clipped rewards, returns raw ones"
     lines = [

@@ -65,6 +65,14 @@ def test_line_of_a_system_has_the_figures_of_its_rows() -> None:
     ]
 
 
+def test_set_says_what_each_step_asks_for() -> None:
+    whole = {"return_mode": "constant"}
+    made = [row("A", "one", 0, [evaluation(20, [1.0, 2.0])], hyperparameters=whole)]
+    assert "Each step asks for the whole episode's return." in section(page(made, LAYOUT), "one")
+    silent = [row("A", "one", 0, [evaluation(20, [1.0, 2.0], None)])]
+    assert "Each step asks" not in section(page(silent, LAYOUT), "one")
+
+
 def test_what_was_not_run_is_said() -> None:
     text = page(ROWS, LAYOUT)
     assert line(section(text, "one"), "B")[1] == "not run"
