@@ -170,9 +170,9 @@ def _dataset_section(dataset: str, cells: Sequence[Cell], layout: Layout) -> str
     if asking:
         asked = [target for i in (0, 1) if (target := asking[0].target(i)) is not None]
         facts += f"; targets {' and '.join(f'{target:g}' for target in asked)}"
-    modes = {cell.rows[0]["hyperparameters"].get("return_mode") for cell in asking} & {*ASKED}
-    if modes:
-        facts += f". Each step asks for {' or '.join(ASKED[mode] for mode in sorted(modes))}"
+    given = {str(cell.rows[0]["hyperparameters"].get("return_mode")) for cell in asking}
+    if modes := sorted(given & {*ASKED}):
+        facts += f". Each step asks for {' or '.join(ASKED[mode] for mode in modes)}"
     if first.rows[0]["plan"]["clip_rewards"]:
         facts += ". Targets count clipped rewards, returns raw ones"
     lines = [
