@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from decision_policies.algorithms import (
+        AD,
         BC,
         DC,
         DM,
@@ -23,19 +24,21 @@ if TYPE_CHECKING:
         MambaDM,
         SequenceAlgorithm,
     )
-    from decision_policies.data import Trajectories
+    from decision_policies.data import Histories, Trajectories
     from decision_policies.evaluation import evaluate_policy
     from decision_policies.laws import check_algorithm
     from decision_policies.policy import SequencePolicy
     from decision_policies.spec import SequenceSpec
 
 _HOMES = {
+    "AD": "decision_policies.algorithms",
     "BC": "decision_policies.algorithms",
     "DC": "decision_policies.algorithms",
     "DM": "decision_policies.algorithms",
     "DMM": "decision_policies.algorithms",
     "DT": "decision_policies.algorithms",
     "DeMa": "decision_policies.algorithms",
+    "Histories": "decision_policies.data",
     "MambaDM": "decision_policies.algorithms",
     "SequenceAlgorithm": "decision_policies.algorithms",
     "SequencePolicy": "decision_policies.policy",
@@ -46,12 +49,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "AD",
     "BC",
     "DC",
     "DM",
     "DMM",
     "DT",
     "DeMa",
+    "Histories",
     "MambaDM",
     "SequenceAlgorithm",
     "SequencePolicy",

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from decision_policies import spaces as space_codec
 from decision_policies.errors import CheckpointError
 
-Modality: TypeAlias = Literal["return", "observation", "action"]
+Modality: TypeAlias = Literal["return", "observation", "action", "reward"]
 Layout: TypeAlias = Literal["B3LD", "BL3D"]
 Inference: TypeAlias = Literal["window", "recurrent", "staggered"]
 Memory: TypeAlias = Literal["episode", "lifetime"]
@@ -28,8 +28,8 @@ class SequenceSpec:
         action_space: Space of one action.
         context_length: Number K of environment steps in a training window.
         modalities: What a step's tokens carry, in order; without "return" the policy keeps no
-            return-to-go.
-        layout: "B3LD" puts the modalities one after the other along time (3 tokens a step),
+            return-to-go. A "reward" follows its action, divided by `return_scale`.
+        layout: "B3LD" puts the modalities one after the other along time (a token each),
             "BL3D" puts them side by side along the embedding (1 token a step).
         inference: How the policy acts: "window" re-encodes the last K steps, "recurrent" carries
             the state from the episode's start, "staggered" carries two states that restart in turn
@@ -80,6 +80,8 @@ class SequenceSpec:
                 f"modalities must be among {known}, in this order and with 'observation'; got "
                 f"{self.modalities}"
             )
+        if "reward" in self.modalities and self.layout == "BL3D":
+            raise ValueError("rewards are tokens in the layout 'B3LD' only, got 'BL3D'")
         if not (math.isfinite(self.return_scale) and self.return_scale > 0):
             raise ValueError(f"return_scale must be positive, got {self.return_scale}")
         if not math.isfinite(self.target_return):

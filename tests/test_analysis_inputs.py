@@ -40,7 +40,9 @@ def embed(m: TokenModel, window: Window) -> Tensor:
     given = m.embedding.before_action(
         window.observations, window.returns_to_go, window.timesteps, None
     )
-    return torch.cat((given, m.embedding.after_action(features, window.timesteps)), 2)
+    return torch.cat(
+        (given, m.embedding.after_action(features, window.rewards, window.timesteps)), 2
+    )
 
 
 def row(window: Window, index: int) -> Window:

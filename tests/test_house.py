@@ -79,7 +79,7 @@ def defines_a_system(path: Path) -> bool:
 
 def test_the_shortest_files_are_the_systems() -> None:
     assert [p.name for p in FILES if defines_a_system(p)] == [
-        f"{name}.py" for name in ("bc", "dc", "dema", "dm", "dmm", "dt", "mambadm")
+        f"{name}.py" for name in ("ad", "bc", "dc", "dema", "dm", "dmm", "dt", "mambadm")
     ]
 
 

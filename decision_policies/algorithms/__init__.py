@@ -1,5 +1,6 @@
 """The systems: each a class with its hyper-parameters and one `build_model`."""
 
+from decision_policies.algorithms.ad import AD
 from decision_policies.algorithms.base import SequenceAlgorithm
 from decision_policies.algorithms.bc import BC
 from decision_policies.algorithms.dc import DC
@@ -10,8 +11,8 @@ from decision_policies.algorithms.dt import DT
 from decision_policies.algorithms.mambadm import MambaDM
 
 BY_NAME: dict[str, type[SequenceAlgorithm]] = {
-    cls.__name__: cls for cls in (BC, DC, DM, DMM, DT, DeMa, MambaDM)
+    cls.__name__: cls for cls in (AD, BC, DC, DM, DMM, DT, DeMa, MambaDM)
 }
 """The classes that `decision_policies.load` can choose from; a file never names code to import."""
 
-__all__ = ["BC", "BY_NAME", "DC", "DM", "DMM", "DT", "DeMa", "MambaDM", "SequenceAlgorithm"]
+__all__ = ["AD", "BC", "BY_NAME", "DC", "DM", "DMM", "DT", "DeMa", "MambaDM", "SequenceAlgorithm"]

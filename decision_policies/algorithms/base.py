@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
 
-from decision_policies.data.minari_source import as_trajectories
+from decision_policies.data.histories import Histories
+from decision_policies.data.reading import Dataset, as_histories, as_trajectories, make_sampler
 from decision_policies.data.trajectories import Source, Trajectories
-from decision_policies.data.windows import Sampler, make_sampler
+from decision_policies.data.windows import Sampler
 from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence, sb3
 from decision_policies.learning.hyperparameters import setting
@@ -25,9 +26,6 @@ from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
 from decision_policies.spec import Inference, Modality, ReturnMode, SequenceSpec
-
-if TYPE_CHECKING:
-    from minari import MinariDataset
 
 
 @dataclass(kw_only=True, eq=False)
@@ -50,8 +48,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
             return-to-go of the data. A model follows what it is asked for only if it can tell
             returns apart; divided by the largest itself, it hardly can.
-        balance_returns: Draw windows of good and of poor episodes equally often at each stretch
-            of an episode; see `BalancedSampler`.
+        balance_returns: Draw good and poor episodes equally often; see `BalancedSampler`.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
             lower; "constant", the whole episode's return: no reward is then needed to act.
         target_return: The return the policy asks for by default; None is the data's best return.
@@ -101,7 +98,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             RuntimeError: torch knows no such device.
         """
         hyperparameters.check(self)
-        if self.balance_returns and self.carries_state:
+        if self.balance_returns and (self.carries_state or self.remembers_episodes):
             raise ValueError("balance_returns draws windows, this system whole episodes: leave it")
         make_schedule(self.learning_rate)
         self.torch_device()
@@ -115,6 +112,11 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         """Whether training carries the hidden state along each trajectory (RNN-like)."""
         return False
 
+    @property
+    def remembers_episodes(self) -> bool:
+        """Whether memory goes on over the end of an episode (in-context learning)."""
+        return False
+
     def default_inference(self) -> Inference:
         """Choose how the policy remembers where the hyper-parameter `inference` is None."""
         return "window"
@@ -125,7 +127,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
     def learn(
         self,
-        dataset: Trajectories | MinariDataset | str | PathLike[str],
+        dataset: Dataset,
         total_timesteps: int = 100_000,
         callback: sb3.Callback = None,
         log_interval: int = 100,
@@ -136,7 +138,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
         """Train on logged data; called again, it goes on. Ctrl-C ends it and keeps what was learnt.
 
         Args:
-            dataset: Trajectories, a Minari dataset, its id, or the path of its folder.
+            dataset: Trajectories, histories, a Minari dataset, its id, or its folder's path.
             total_timesteps: Gradient updates to make.
             callback: Stable-Baselines3 callback, a list of them, or a function of
                 (locals, globals) that returns False to stop.
@@ -155,13 +157,8 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             TrainingDivergedError: The loss is no longer finite; the weights are the last good ones.
         """
         hyperparameters.check(self)
-        whole = isinstance(total_timesteps, (int, np.integer)) and total_timesteps is not True
-        if not whole or total_timesteps < 0 or log_interval < 1:
-            raise ValueError(
-                "total_timesteps must be a whole number of at least 0 and log_interval at least 1, "
-                f"got {total_timesteps!r} and {log_interval!r}"
-            )
-        training = self._prepare(self.select(as_trajectories(dataset)))
+        hyperparameters.check_updates(total_timesteps, log_interval)
+        training = self._prepare(dataset)
         model, schedule = training.model, make_schedule(self.learning_rate)
         if reset_num_timesteps:
             self.num_timesteps = 0
@@ -247,6 +244,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             context_length=self.context_length,
             modalities=seen if self.remove_act_embs else (*seen, "action"),
             inference=self.inference or self.default_inference(),
+            memory="lifetime" if self.remembers_episodes else "episode",
             return_scale=return_scale,
             target_return=target_return,
             return_mode=self.return_mode,
@@ -295,15 +293,17 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
     def torch_device(self) -> torch.device:
         """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""
-        auto = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(auto if self.device == "auto" else self.device)
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(found if self.device == "auto" else self.device)
 
     def hyperparameters(self) -> Mapping[str, Any]:
         """List the hyper-parameters and their values."""
         return {name: getattr(self, name) for name in hyperparameters.names(type(self))}
 
-    def _prepare(self, data: Trajectories) -> Training:
+    def _prepare(self, dataset: Dataset) -> Training:
         """Make model, optimiser and sampler, or go on with those that there are."""
+        histories = as_histories(dataset) if self.remembers_episodes else None
+        data = self.select(as_trajectories(dataset if histories is None else histories))
         if self.policy is None:
             scale = float(np.abs(data.returns_to_go).max()) / 5
             self.make_policy(
@@ -323,7 +323,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             if data.images is None:
                 mean, std = data.observation_statistics()
                 policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
-            parts = policy.model, self._sampler(data)
+            parts = policy.model, self._sampler(data, histories)
             training = Training(*parts, self.weight_decay, self.seed, self.ema_decay)
             if self._saved_training is not None:
                 self._saved_training.restore(training, data)
@@ -334,17 +334,16 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             or self._training.sampler.batch_size != self.batch_size
             or self._training.sampler.balanced != self.balance_returns
         ):
-            self._training.change_data(self._sampler(data))
+            self._training.change_data(self._sampler(data, histories))
         self.source = data.source
         return self._training
 
-    def _sampler(self, data: Trajectories) -> Sampler:
-        size = self.context_length, self.batch_size
+    def _sampler(self, data: Trajectories, histories: Histories | None) -> Sampler:
         return make_sampler(
             data,
-            *size,
-            self.seed,
+            *(self.context_length, self.batch_size, self.seed),
             return_mode=self._trained().spec.return_mode,
+            histories=histories,
             consecutive=self.carries_state,
             balanced=self.balance_returns,
         )

@@ -1,12 +1,16 @@
 """Logged data: trajectories as flat arrays, and samplers that cut training windows out of them."""
 
+from decision_policies.data.histories import Histories, HistorySampler, SortedEpisodesSampler
 from decision_policies.data.minari_source import recover_environment
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import BalancedSampler, SegmentSampler, WindowSampler
 
 __all__ = [
     "BalancedSampler",
+    "Histories",
+    "HistorySampler",
     "SegmentSampler",
+    "SortedEpisodesSampler",
     "Trajectories",
     "WindowSampler",
     "recover_environment",

@@ -107,9 +107,9 @@ class Histories:
             DatasetError: As in `Trajectories.from_minari`; or the dataset does not say which
                 episodes make a history, or not all of them are there.
         """
-        from decision_policies.data.minari_source import _load
+        from decision_policies.data.minari_source import load_minari
 
-        loaded = _load(dataset)
+        loaded = load_minari(dataset)
         entries = _entries(loaded)
         lengths = [entry["episodes"] for entry in entries]
         return cls(
@@ -285,6 +285,15 @@ class SortedEpisodesSampler(Sampler):
         )
         order = np.argsort(self._returns[chosen], axis=1, kind="stable")
         return np.take_along_axis(chosen, order, 1)
+
+
+def names_histories(dataset: MinariDataset) -> bool:
+    """Say whether a dataset tells which episodes make a learning history."""
+    try:
+        _entries(dataset)
+    except DatasetError:
+        return False
+    return True
 
 
 def _entries(dataset: MinariDataset) -> list[Mapping[str, Any]]:

@@ -30,7 +30,7 @@ ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+")
 
 def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) -> Trajectories:
     """Read a Minari dataset; see `Trajectories.from_minari`."""
-    loaded = _load(dataset)
+    loaded = load_minari(dataset)
     source = _source(loaded)
     folder = disk.folder(source.dataset or "dataset", source.digest) if cache else None
     spaces = (loaded.observation_space, loaded.action_space)
@@ -42,22 +42,6 @@ def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) ->
     if folder is not None and disk.write(folder, packed):
         return disk.read(folder, *spaces, source) or packed
     return packed
-
-
-def as_trajectories(
-    dataset: Trajectories | MinariDataset | str | PathLike[str],
-) -> Trajectories:
-    """Take what `learn` is given: trajectories as they are, anything else by `from_minari`.
-
-    Raises:
-        DatasetError: It is a list, or there is no such dataset.
-    """
-    if isinstance(dataset, (list, tuple)):
-        raise DatasetError(
-            "learn was given a list; pack episodes first, since their spaces must be known: "
-            "Trajectories.from_episodes(episodes, observation_space, action_space)"
-        )
-    return dataset if isinstance(dataset, Trajectories) else read_minari(dataset, cache=True)
 
 
 def recover_environment(
@@ -91,7 +75,7 @@ def recover_environment(
         >>> make().spec.id
         'CartPole-v1'
     """
-    loaded = _load(dataset)
+    loaded = load_minari(dataset)
     if loaded.env_spec is None:
         raise DatasetError(
             f"the dataset {loaded.id!r} records no environment: make it yourself, and pass "
@@ -113,7 +97,12 @@ def _make(dataset: MinariDataset, evaluation: bool) -> gym.Env[Any, Any]:
     return env
 
 
-def _load(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
+def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
+    """Load a Minari dataset by id or folder; a loaded one is given back.
+
+    Raises:
+        DatasetError: There is none, or the id is malformed.
+    """
     import minari
 
     if isinstance(dataset, minari.MinariDataset):

@@ -214,31 +214,6 @@ class SegmentSampler(Sampler):
         self._position = np.array(state["position"], np.int64)
 
 
-def make_sampler(
-    trajectories: Trajectories,
-    length: int,
-    batch_size: int,
-    seed: int | None = None,
-    *,
-    return_mode: ReturnMode = "decrement",
-    consecutive: bool = False,
-    balanced: bool = False,
-) -> Sampler:
-    """Make the sampler of a way to learn.
-
-    Args:
-        trajectories: The data.
-        length: Number K of steps in a window.
-        batch_size: Number B of windows in a batch.
-        seed: Seeds its generator.
-        return_mode: See `Sampler`.
-        consecutive: Segments that follow their episodes: `SegmentSampler`.
-        balanced: Independent windows, of good and poor episodes equally often: `BalancedSampler`.
-    """
-    kind = SegmentSampler if consecutive else BalancedSampler if balanced else WindowSampler
-    return kind(trajectories, length, batch_size, seed, return_mode)
-
-
 def _shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:
     """Give flat columns (B, K, C) the shape and dtype of their space."""
     if isinstance(space, spaces.Discrete):

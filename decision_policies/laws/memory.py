@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,30 @@ def a_new_episode_is_acted_as_by_a_fresh_policy(case: Case, mode: Inference) -> 
             fresh.predict(observations[t])
             what = f"step {t} after the end of an episode by {end}, against a fresh policy,"
             close(outputs.seen[-2], outputs.seen[-1], what)
+
+
+@law(KINDS)
+@torch.no_grad()
+def memory_of_a_lifetime_goes_on_over_the_end_of_an_episode(case: Case) -> None:
+    """An episode's end turns clock and return-to-go back, and leaves such a memory as it is."""
+    model = case.model()
+    if model.spec.memory == "episode":
+        return
+    outputs, end, steps = Outputs(model), 4, case.steps
+    policy = SequencePolicy(model, inference="recurrent", target_return=TARGET)
+    observations, actions = case.sample(STEPS)
+    for t in range(steps):
+        if t:
+            policy.observe(REWARD, terminated=t == end, action=actions[t - 1])
+        policy.predict(observations[t])
+    window = steps_of_episode(model, case, 0, steps - 1)
+    clock = torch.arange(steps, device=window.timesteps.device) % end
+    require(steps < 2 * end, f"a context of {steps} steps holds a third episode")
+    earned = REWARD * clock if model.spec.counts_down else 0.0 * clock
+    window = replace(window, timesteps=clock[None], returns_to_go=(TARGET - earned).float()[None])
+    expected = model(window)[0].action[0]
+    for t in range(steps):
+        close(outputs.seen[t][0], expected[t], f"step {t} of a lifetime, against the whole of it,")
 
 
 @law(("box-discrete",))

@@ -50,6 +50,26 @@ def predict(model: SequenceModel, window: Window, state: tree.State | None = Non
 
 @law()
 @torch.no_grad()
+def changing_a_reward_changes_no_prediction_up_to_it(case: Case) -> None:
+    """A reward is seen by later steps if it is a token, else by none."""
+    model, window, steps = case.model(), case.windows(B), case.steps
+    before = predict(model, window)
+    sees = "reward" in model.spec.modalities
+    for t in range(steps):
+        rewards = window.rewards.clone()
+        rewards[:, t] += 1
+        after = predict(model, replace(window, rewards=rewards))
+        last = t + 1 if sees else steps
+        what = f"after the reward of step {t} was changed, the prediction of a step up to it"
+        if not sees:
+            what = f"after the reward of step {t}, which is no token, was changed, a prediction"
+        same(after[:, :last], before[:, :last], what)
+        if sees and t < steps - 1:
+            differ(after[:, last:], before[:, last:], f"the reward of step {t} changes nothing")
+
+
+@law()
+@torch.no_grad()
 def changing_an_action_changes_no_prediction_up_to_it(case: Case) -> None:
     """No label leaks; a model that sees actions predicts other ones later, else none changes."""
     model, window, steps = case.model(), case.windows(B), case.steps

@@ -9,6 +9,8 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -51,6 +53,20 @@ def check(algorithm: object) -> None:
                 limits = "finite" if low is None else f"at least {low} and finite"
                 limits = limits if high is None else f"from {low} to {high}"
                 raise ValueError(f"{name} must be {limits}, got {value!r}")
+
+
+def check_updates(total_timesteps: object, log_interval: int) -> None:
+    """Check how long `learn` is asked to train, and how often to log.
+
+    Raises:
+        ValueError: The number of updates is negative or not whole, or the interval is below 1.
+    """
+    whole = isinstance(total_timesteps, (int, np.integer)) and total_timesteps is not True
+    if not whole or total_timesteps < 0 or log_interval < 1:  # type: ignore[operator]
+        raise ValueError(
+            "total_timesteps must be a whole number of at least 0 and log_interval at least 1, "
+            f"got {total_timesteps!r} and {log_interval!r}"
+        )
 
 
 def check_names(algorithm: type, given: Mapping[str, Any]) -> None:

@@ -64,6 +64,8 @@ class StepEmbedding(nn.Module):
         if "action" in spec.modalities:
             bias = style == "layernorm"  # the Atari model looks actions up in a table
             self.action = nn.Linear(n_features, d_model, bias=bias)
+        if "reward" in spec.modalities:
+            self.reward = nn.Linear(1, d_model)
         self.timestep = nn.Embedding(max_ep_len, d_model) if max_ep_len else None
         if not self.interleaved:
             self.project = nn.Linear(len(spec.modalities) * d_model, d_model)
@@ -78,8 +80,7 @@ class StepEmbedding(nn.Module):
     @property
     def acting_token(self) -> int:
         """Index, within a step, of the token from which the action is read."""
-        given = [m for m in self.modalities if m != "action"]
-        return len(given) - 1 if self.interleaved else 0
+        return self.modalities.index("observation") if self.interleaved else 0
 
     def before_action(
         self,
@@ -108,33 +109,44 @@ class StepEmbedding(nn.Module):
             parts.append(self._act(previous, time))
         return self._finish(self.project(torch.cat(parts, -1)).unsqueeze(-2))
 
-    def after_action(self, features: Tensor, timesteps: Tensor) -> Tensor:
-        """Embed an action's features (..., F) as (..., m, D); m is 0 where it is no token."""
-        if not self.interleaved or "action" not in self.modalities:
+    def after_action(self, features: Tensor, rewards: Tensor, timesteps: Tensor) -> Tensor:
+        """Embed what was done and earned in a step.
+
+        Args:
+            features: Features of the action, (..., F).
+            rewards: The reward that followed, (...,).
+            timesteps: Of the step, (...,).
+
+        Returns:
+            (..., m, D): one token for each such modality; none in BL3D.
+        """
+        parts = self._done(features, rewards, self._time(timesteps)) if self.interleaved else []
+        if not parts:
             return features.new_zeros(*features.shape[:-1], 0, self.d_model)
-        return self._finish(self._act(features, self._time(timesteps)).unsqueeze(-2))
+        return self._finish(torch.stack(parts, -2))
 
     def between(
         self,
         features: Tensor,
+        rewards: Tensor,
         before: Tensor,
         observations: Tensor,
         returns_to_go: Tensor,
         timesteps: Tensor,
     ) -> Tensor:
-        """Embed an action and what is known of the next step, as one run of tokens (B3LD only).
+        """Embed a step's end and what is known of the next step, as one run of tokens (B3LD only).
 
         Args:
             features: Features of the action, (..., F).
+            rewards: The reward that followed it, (...,).
             before: Timestep of the action, (...,).
             observations: Of the next step, (..., *observation).
             returns_to_go: Of the next step, (...,).
             timesteps: Of the next step, (...,).
         """
-        parts = self._given(observations, returns_to_go, self._time(timesteps))
-        if "action" in self.modalities:
-            parts.insert(0, self._act(features, self._time(before)))
-        return self._finish(torch.stack(parts, -2))
+        done = self._done(features, rewards, self._time(before))
+        given = self._given(observations, returns_to_go, self._time(timesteps))
+        return self._finish(torch.stack((*done, *given), -2))
 
     def _time(self, timesteps: Tensor) -> Tensor | None:
         if self.timestep is None:
@@ -151,6 +163,15 @@ class StepEmbedding(nn.Module):
             parts.append(self._squash(self.returns(scaled)))
         parts.append(self._squash(self.observation(observations)))
         return parts if time is None else [part + time for part in parts]
+
+    def _done(self, features: Tensor, rewards: Tensor, time: Tensor | None) -> list[Tensor]:
+        parts = []
+        if "action" in self.modalities:
+            parts.append(self._act(features, time))
+        if "reward" in self.modalities:
+            token = self._squash(self.reward((rewards / self.return_scale).unsqueeze(-1)))
+            parts.append(token if time is None else token + time)
+        return parts
 
     def _act(self, features: Tensor, time: Tensor | None) -> Tensor:
         token = self._squash(self.action(features))

@@ -124,7 +124,7 @@ class TokenModel(SequenceModel):
         self.head = head
         kinds = torch.arange(embedding.tokens_per_step)
         self.register_buffer("kinds", kinds, persistent=False)
-        between = kinds.roll(1) if "action" in spec.modalities else kinds
+        between = kinds.roll(-1 - embedding.acting_token)
         self.register_buffer("kinds_between", between, persistent=False)
 
     def initial_state(self, batch: int) -> TokenState:
@@ -148,7 +148,7 @@ class TokenModel(SequenceModel):
         given = self.embedding.before_action(
             window.observations, window.returns_to_go, window.timesteps, shifted
         )
-        done = self.embedding.after_action(features, window.timesteps)
+        done = self.embedding.after_action(features, window.rewards, window.timesteps)
         tokens = torch.cat((given, done), 2)
         y, backbone = self.backbone(tokens.flatten(1, 2), backbone, self.kinds.repeat(steps))
         acting = y.view(batch, steps, -1, y.shape[-1])[:, :, self.embedding.acting_token]
@@ -167,7 +167,7 @@ class TokenModel(SequenceModel):
         """Take in an executed action; see `SequenceModel.commit`."""
         backbone, previous = state
         features = self.head.features(action)
-        tokens = self.embedding.after_action(features, step.timesteps)
+        tokens = self.embedding.after_action(features, reward, step.timesteps)
         if tokens.shape[1]:
             _, backbone = self.backbone(tokens, backbone, self.kinds[-tokens.shape[1] :])
         return TokenState(backbone, features if isinstance(previous, Tensor) else previous)
@@ -179,9 +179,8 @@ class TokenModel(SequenceModel):
         features = self.head.features(action)
         if not self.embedding.interleaved:
             return self.act(step, TokenState(state[0], features))
-        tokens = self.embedding.between(
-            features, previous.timesteps, step.observations, step.returns_to_go, step.timesteps
-        )
+        known = (step.observations, step.returns_to_go, step.timesteps)
+        tokens = self.embedding.between(features, reward, previous.timesteps, *known)
         return self._read(tokens, state[0], state[1], self.kinds_between)
 
     def _read(

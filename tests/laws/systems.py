@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from decision_policies import BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
+from decision_policies import AD, BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
 from decision_policies.nets import (
     Attention,
     Chain,
@@ -51,6 +51,8 @@ SYSTEMS: dict[str, System] = {
     "DC": (DC, {"max_ep_len": 8}),
     "DC-hybrid": (DC, {"hybrid": True, "conv_proj": True, "window": 4, "remove_act_embs": True}),
     "BC": (BC, {}),
+    "AD-transformer": (AD, {"n_heads": 2, "max_ep_len": 5}),
+    "AD-mamba": (AD, {"backbone": "mamba"}),
 }
 """Class and hyper-parameters by name; what is tiny about them is the laws' choice."""
 

@@ -48,7 +48,7 @@ def test_a_system_without_returns_and_actions_is_held_to_that() -> None:
         ({"kinds": ["box-bix"]}, "no space kind 'box-bix'; did you mean 'box-box'"),
         ({"kinds": []}, "no space kind was given"),
         ({"laws": [ONE[:-3]]}, f"there is no law '{ONE[:-3]}'; did you mean '{ONE}'"),
-        ({"laws": ["x"]}, "there is no law 'x'; there are changing_an_action"),
+        ({"laws": ["x"]}, "there is no law 'x'; there are changing_a_reward"),
         ({"widht": 8}, "Honest has no hyper-parameter 'widht'; did you mean 'width'"),
         ({"context_length": 1}, "context_length must be at least 2"),
         ({"batch_size": 0}, "must be from 1 to 65536, got 0"),
