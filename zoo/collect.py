@@ -94,7 +94,7 @@ def collect(
     except gym.error.Error as error:
         raise ValueError(f"no environment {recipe.env_id!r}: {error}") from error
     try:
-        with _one_torch_thread():
+        with one_torch_thread():
             episodes, description = _play_and_describe(recipe, env, progress)
         return write_dataset(
             episodes, env, description, root, overwrite=overwrite, progress=progress
@@ -137,7 +137,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Makes sums, and so the data, independent of the machine's number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

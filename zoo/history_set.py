@@ -14,7 +14,7 @@ import numpy as np
 from minari.data_collector import EpisodeBuffer
 
 from decision_policies.envs import ENVIRONMENTS, Simulator, SingleEnv
-from zoo.collect import _one_torch_thread
+from zoo.collect import one_torch_thread
 from zoo.history_learners import (
     LEARNERS,
     Ints,
@@ -152,7 +152,7 @@ def _learn(recipe: Recipe, env: gym.Env[Any, Any], worlds: Simulator, progress: 
     rng = np.random.default_rng((recipe.seed, 1))
     if recipe.learner == "dqn":
         total = recipe.episodes * recipe.tasks
-        with _one_torch_thread(), progress_bar("learning", total, progress) as tick:
+        with one_torch_thread(), progress_bar("learning", total, progress) as tick:
             return learn_dqn(
                 env, worlds.tasks, recipe.episodes, recipe.keep, recipe.epsilon, recipe.seed, tick
             )

@@ -53,6 +53,10 @@ class Sampler(ABC):
         self._first = np.repeat(trajectories.offsets[:-1], trajectories.lengths)
         self._last = np.repeat(trajectories.offsets[1:] - 1, trajectories.lengths)
         self._steps = np.arange(length)
+        self._begin()
+
+    def _begin(self) -> None:  # noqa: B027 - a hook, not a duty
+        """Prepare what a kind of sampler needs beside this; most need nothing."""
 
     @abstractmethod
     def sample(self) -> Window:
@@ -148,15 +152,8 @@ class BalancedSampler(WindowSampler):
     STRETCH, CLASSES = 50, 8
     """Steps of a stretch of time, and classes of equal width between the extreme returns."""
 
-    def __init__(
-        self,
-        trajectories: Trajectories,
-        length: int,
-        batch_size: int,
-        seed: int | None = None,
-        return_mode: ReturnMode = "decrement",
-    ) -> None:
-        super().__init__(trajectories, length, batch_size, seed, return_mode)
+    def _begin(self) -> None:
+        trajectories = self.trajectories
         returns, lengths = trajectories.returns, trajectories.lengths
         inner = np.linspace(returns.min(), returns.max(), self.CLASSES + 1)[1:-1]
         classes = np.repeat(np.searchsorted(inner, returns, side="right"), lengths)
@@ -183,16 +180,8 @@ class SegmentSampler(Sampler):
         along the trajectory.
     """
 
-    def __init__(
-        self,
-        trajectories: Trajectories,
-        length: int,
-        batch_size: int,
-        seed: int | None = None,
-        return_mode: ReturnMode = "decrement",
-    ) -> None:
-        super().__init__(trajectories, length, batch_size, seed, return_mode)
-        self._position = np.full(batch_size, -1, np.int64)
+    def _begin(self) -> None:
+        self._position = np.full(self.batch_size, -1, np.int64)
 
     def sample(self) -> Window:
         """Take the next segment of every row."""
