@@ -21,11 +21,13 @@ if TYPE_CHECKING:
         DMM,
         DT,
         DeMa,
+        DMHybrid,
         MambaDM,
         SequenceAlgorithm,
     )
     from decision_policies.data import Histories, Trajectories
     from decision_policies.evaluation import evaluate_policy
+    from decision_policies.in_context import evaluate_in_context
     from decision_policies.laws import check_algorithm
     from decision_policies.policy import SequencePolicy
     from decision_policies.spec import SequenceSpec
@@ -36,6 +38,7 @@ _HOMES = {
     "DC": "decision_policies.algorithms",
     "DM": "decision_policies.algorithms",
     "DMM": "decision_policies.algorithms",
+    "DMHybrid": "decision_policies.algorithms",
     "DT": "decision_policies.algorithms",
     "DeMa": "decision_policies.algorithms",
     "Histories": "decision_policies.data",
@@ -45,6 +48,7 @@ _HOMES = {
     "SequenceSpec": "decision_policies.spec",
     "Trajectories": "decision_policies.data",
     "check_algorithm": "decision_policies.laws",
+    "evaluate_in_context": "decision_policies.in_context",
     "evaluate_policy": "decision_policies.evaluation",
 }
 
@@ -55,6 +59,7 @@ __all__ = [
     "DM",
     "DMM",
     "DT",
+    "DMHybrid",
     "DeMa",
     "Histories",
     "MambaDM",
@@ -64,6 +69,7 @@ __all__ = [
     "Trajectories",
     "__version__",
     "check_algorithm",
+    "evaluate_in_context",
     "evaluate_policy",
     "load",
 ]

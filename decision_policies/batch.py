@@ -25,6 +25,8 @@ class Window:
         timesteps: (B, T), int64, steps since the episode's start.
         mask: (B, T), bool, True where the step is real; the real steps are a prefix of each row.
         starts: (B,), bool, True where the row begins anew, so that a carried state is cleared.
+        goals: (B, T, *observation), of each step the observation of its valuable sub-goal, which
+            comes later in the same episode; None where the sampler gives none.
     """
 
     observations: Tensor
@@ -34,6 +36,7 @@ class Window:
     timesteps: Tensor
     mask: Tensor
     starts: Tensor
+    goals: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,8 +45,13 @@ class Window:
 
     def to(self, device: torch.device | str) -> Window:
         """Move all tensors to a device."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        moved = {k: value.to(device, non_blocking=True) for k, value in self.tensors().items()}
         return replace(self, **moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """List the fields that hold a tensor, by name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)

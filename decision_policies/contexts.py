@@ -1,17 +1,20 @@
-"""How a policy remembers the episode: re-encode a window, carry a state, or stagger two states.
+"""How a policy remembers: re-encode a window, carry a state, or stagger two states.
 
 Each context turns "the action that was executed, and the next step" into a prediction, for n rows
 that may start their episodes at different times. They differ in what the model has seen:
 
 - `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
 - `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
+- `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
 """
 
 from __future__ import annotations
 
+import bisect
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,6 +27,7 @@ from decision_policies import tree
 from decision_policies.batch import Prediction, Step, Window
 from decision_policies.models.model import SequenceModel
 from decision_policies.spec import Inference
+from decision_policies.tree import State
 
 Rows: TypeAlias = NDArray[np.bool_]
 """Which rows are meant, (n,). Rows are counted in numpy: no GPU has to be waited for."""
@@ -39,6 +43,24 @@ class Executed(NamedTuple):
 
     action: Tensor
     reward: Tensor
+
+
+class Steps(NamedTuple):
+    """Steps that are done; the fields are those of a `Window`, in its order.
+
+    Attributes:
+        observations: (n, *observation) of one step, or (T, *observation) of one row; all alike.
+        actions: (n, *action).
+        rewards: (n,).
+        returns_to_go: (n,).
+        timesteps: (n,).
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    returns_to_go: Tensor
+    timesteps: Tensor
 
 
 class Context(ABC):
@@ -127,6 +149,76 @@ class StaggeredContext(Context):
         return Prediction(action[torch.from_numpy(np.arange(rows) + rows * second)])
 
 
+class LifetimeContext(RecurrentContext):
+    """A state carried through an episode, after the best past ones in the order of their returns.
+
+    Of each row the best n - 1 episodes are kept, of equally good ones the latest. When one ends,
+    the kept ones are encoded anew, for a state that has seen them cannot be made to have seen them
+    in another order; between two ends the state is carried as ever.
+
+    Args:
+        model: The model; the size of its state does not depend on what it has seen.
+        rows: Number of rows.
+        episodes: Number n of episodes in a context, the present one included.
+    """
+
+    def __init__(self, model: SequenceModel, rows: int, episodes: int) -> None:
+        super().__init__(model, rows)
+        self.episodes = episodes
+        self.steps: list[Steps] = []
+        """The last steps of all rows, as many as the longest present episode has."""
+        self.lengths = np.zeros(rows, np.int64)
+        """Steps of each row's present episode."""
+        self.kept: list[list[Steps]] = [[] for _ in range(rows)]
+        """Past episodes of each row, the poorest first."""
+
+    def advance(self, executed: Executed | None, clear: Rows | None, step: Step) -> Prediction:
+        """Advance the state by one step; see `Context.advance`."""
+        if executed is None or self.last is None:
+            return super().advance(executed, clear, step)
+        last = self.last
+        known = (last.observations, *executed, last.returns_to_go, last.timesteps)
+        self.steps.append(Steps(*known))
+        self.lengths += 1
+        ended = (step.timesteps == 0).cpu().numpy()
+        if clear is not None:
+            ended |= clear
+        if not ended.any():
+            return super().advance(executed, None, step)
+        self._keep(ended)
+        for row in () if clear is None else np.flatnonzero(clear):
+            self.kept[row].clear()
+        state = self.state
+        if not ended.all():
+            state = self.model.commit(*executed, last, state)
+        prediction, self.state = self.model.act(step, self._encoded(ended, state))
+        self.last = step
+        return prediction
+
+    def _keep(self, ended: Rows) -> None:
+        """Put the episodes that have ended among the past ones, which makes one too many go."""
+        steps = Steps(*(torch.stack(values) for values in zip(*self.steps, strict=True)))
+        for row in np.flatnonzero(ended):
+            episode = Steps(*(values[-self.lengths[row] :, row] for values in steps))
+            bisect.insort(self.kept[row], episode, key=lambda past: float(past.rewards.sum()))
+            del self.kept[row][: -self.episodes + 1 or None]
+        self.lengths[ended] = 0
+        self.steps = self.steps[len(self.steps) - self.lengths.max() :]
+
+    def _encoded(self, ended: Rows, state: State) -> State:
+        """Replace the state of rows by one that has seen their past episodes, in order."""
+        groups: dict[int, list[int]] = {}
+        for row in map(int, np.flatnonzero(ended)):
+            groups.setdefault(sum(len(past.rewards) for past in self.kept[row]), []).append(row)
+        for length, rows in groups.items():  # rows of one length need no padding
+            seen = self.model.initial_state(len(rows))
+            if length:
+                _, seen = self.model(_joined([self.kept[row] for row in rows]))
+            index = torch.tensor(rows, device=tree.leaves(seen)[0].device)
+            state = tree.map_state(partial(_put, index), state, seen)
+        return state
+
+
 class WindowContext(Context):
     """The last K steps, re-encoded at each step; rows may hold different numbers of steps.
 
@@ -213,10 +305,24 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
         rows: Number n of rows.
         inference: The mode.
     """
+    if inference == "recurrent" and model.spec.context_episodes is not None:
+        return LifetimeContext(model, rows, model.spec.context_episodes)
     if inference == "recurrent":
         return RecurrentContext(model, rows)
     kind = StaggeredContext if inference == "staggered" else WindowContext
     return kind(model, rows, model.spec.context_length)
+
+
+def _joined(pasts: list[list[Steps]]) -> Window:
+    """Make a window of the episodes of several rows, equally many steps a row."""
+    rows = [Steps(*(torch.cat(values) for values in zip(*past, strict=True))) for past in pasts]
+    batch = Steps(*(torch.stack(values) for values in zip(*rows, strict=True)))
+    real = torch.ones_like(batch.timesteps, dtype=torch.bool)
+    return Window(*batch, mask=real, starts=real[:, 0])
+
+
+def _put(rows: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    return old.index_copy(0, rows, new)
 
 
 def _twice(x: Tensor) -> Tensor:

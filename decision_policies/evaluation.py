@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -97,15 +97,13 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
             f"env must be a registered id or a function that makes an environment, since several "
             f"run at once; got {type(env).__name__}: pass lambda: gym.make(...)"
         )
-    held = policy if isinstance(policy, SequencePolicy) else policy.policy
-    if held is None:
-        raise ValueError("the algorithm has no policy yet: call learn first, or load one")
-    actor = held.fork(seed=seed)
+    actor = policy_of(policy).fork(seed=seed)
     actor.reset(target_return)
     rows = min(n_envs, n_eval_episodes)
     returns, lengths = np.zeros(n_eval_episodes), np.zeros(n_eval_episodes, np.int64)
     episode = np.arange(rows)  # the episode that each row plays
-    with _vector_env(env, rows, asynchronous) as envs:
+    make = (lambda: gym.make(env)) if isinstance(env, str) else env
+    with vector_env([make] * rows, asynchronous=asynchronous) as envs:
         check_same_space(envs.single_observation_space, actor.observation_space, "observation")
         check_same_space(envs.single_action_space, actor.action_space, "action")
         observations, _ = envs.reset(seed=[seed + i for i in range(rows)])  # type: ignore[arg-type]
@@ -207,13 +205,36 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def policy_of(subject: SequencePolicy | HasPolicy) -> SequencePolicy:
+    """Take the policy out of an algorithm, or a policy as it is.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The algorithm has no policy yet.
+    """
+    if isinstance(subject, SequencePolicy):
+        return subject
+    if not hasattr(subject, "policy"):
+        raise TypeError(f"expected a policy or an algorithm, got {type(subject).__name__}")
+    if subject.policy is None:
+        raise ValueError(
+            f"this {type(subject).__name__} has no policy yet: call learn first, or load one"
+        )
+    return subject.policy
+
+
 @contextmanager
-def _vector_env(
-    env: str | Callable[[], gym.Env[Any, Any]], rows: int, asynchronous: bool
+def vector_env(
+    makes: Sequence[Callable[[], gym.Env[Any, Any]]], *, asynchronous: bool = False
 ) -> Iterator[VectorEnv[Any, Any, Any]]:
-    make = (lambda: gym.make(env)) if isinstance(env, str) else env
+    """Step environments together; nothing is reset of itself, and all are closed in the end.
+
+    Args:
+        makes: A function for each row that makes its environment.
+        asynchronous: Step each environment in a process of its own.
+    """
     kind = AsyncVectorEnv if asynchronous else SyncVectorEnv
-    envs = kind([make] * rows, autoreset_mode=AutoresetMode.DISABLED)
+    envs = kind(makes, autoreset_mode=AutoresetMode.DISABLED)
     try:
         yield envs
     finally:

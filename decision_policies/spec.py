@@ -35,6 +35,9 @@ class SequenceSpec:
             the state from the episode's start, "staggered" carries two states that restart in turn
             every K / 2 steps and acts with the older.
         memory: Whether memory ends with the "episode" or only with `reset` ("lifetime").
+        context_episodes: Of a memory over a lifetime, the episodes of a context, the present one
+            included: the best of the past ones, in the order of their returns, come before it, and
+            are encoded again whenever one ends. None: all of the past is remembered as it was.
         return_scale: Returns-to-go are divided by this before the model sees them.
         target_return: The return asked for where the user asks for none.
         clip_rewards: Whether rewards are clipped to [-1, 1], in training as in acting, before they
@@ -50,6 +53,7 @@ class SequenceSpec:
     layout: Layout = "B3LD"
     inference: Inference = "window"
     memory: Memory = "episode"
+    context_episodes: int | None = None
     return_scale: float = 1.0
     target_return: float = 0.0
     clip_rewards: bool = False
@@ -64,10 +68,7 @@ class SequenceSpec:
         """
         space_codec.check_supported(self.observation_space, "observation")
         space_codec.check_supported(self.action_space, "action")
-        if self.context_length < 1:
-            raise ValueError(f"context_length must be at least 1, got {self.context_length}")
-        if self.inference == "staggered" and self.context_length < 2:
-            raise ValueError("staggered inference needs a context_length of at least 2")
+        self._check_lengths()
         choices = {"layout": Layout, "inference": Inference, "memory": Memory}
         for name, allowed in {**choices, "return_mode": ReturnMode}.items():
             if getattr(self, name) not in get_args(allowed):
@@ -88,6 +89,15 @@ class SequenceSpec:
             raise ValueError(f"target_return must be finite, got {self.target_return}")
         if type(self.clip_rewards) is not bool:
             raise ValueError(f"clip_rewards must be False or True, got {self.clip_rewards!r}")
+
+    def _check_lengths(self) -> None:
+        """Check how much is remembered."""
+        for name in ("context_length", "context_episodes"):
+            length = getattr(self, name)
+            if length is not None and (type(length) is not int or length < 1):
+                raise ValueError(f"{name} must be at least 1, got {length!r}")
+        if self.inference == "staggered" and self.context_length < 2:
+            raise ValueError("staggered inference needs a context_length of at least 2")
 
     @property
     def uses_returns(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import fields
 from typing import Any, cast
 
 import gymnasium as gym
@@ -111,8 +110,8 @@ def test_each_row_of_the_surface_is_the_deciding_tokens_row_over_its_window(layo
     assert surface.kinds[-1] == ("observation" if layout == "B3LD" else "step")
     for index, t in ((0, 2), (3, 5), (40, 42), (66, 68)):
         start = max(0, t - 5)
-        parts = {f.name: getattr(episode, f.name) for f in fields(Window)}
-        cut = {k: v if k == "starts" else v[:, start : t + 1] for k, v in parts.items()}
+        parts = episode.tensors().items()
+        cut = {k: v if k == "starts" else v[:, start : t + 1] for k, v in parts}
         matrix = analysis.attention_matrices(m, Window(**cut), 0).matrices[0, 0]
         deciding = per_step * (t - start) + acting
         scores = matrix[deciding, : deciding + 1]

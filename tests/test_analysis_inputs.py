@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -48,7 +48,7 @@ def embed(m: TokenModel, window: Window) -> Tensor:
 def row(window: Window, index: int) -> Window:
     """Cut one row out of a window, without its padding."""
     steps = int(window.mask[index].sum())
-    parts = {f.name: getattr(window, f.name)[index : index + 1] for f in fields(Window)}
+    parts = {name: value[index : index + 1] for name, value in window.tensors().items()}
     return Window(**{k: v if k == "starts" else v[:, :steps] for k, v in parts.items()})
 
 
@@ -116,11 +116,7 @@ def test_gradient_norms_are_those_of_each_window_by_itself(
 def test_gradient_norms_equal_finite_differences() -> None:
     m = tiny().double()
     window = row(windows("box-box", 4, 3), 0)
-    cast_up = {
-        f.name: getattr(window, f.name).double()
-        for f in fields(Window)
-        if getattr(window, f.name).is_floating_point()
-    }
+    cast_up = {k: v.double() for k, v in window.tensors().items() if v.is_floating_point()}
     window = replace(window, **cast_up)
     found = analysis.gradient_norms(m, window).norms
     shape = (*window.shape, 3, 16)

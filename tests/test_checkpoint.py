@@ -131,7 +131,7 @@ def test_a_checkpoint_of_another_class_names_both(saved: Path) -> None:
 @pytest.mark.parametrize("name", ["Unknown", ["DeMa"], None, {"os": "system"}])
 def test_an_unknown_algorithm_is_named_and_never_imported(name: Any, saved: Path) -> None:
     forge(saved, {"algorithm": name})
-    known = r"unknown algorithm .*known are AD, BC, DC, DM, DMM, DT, DeMa, MambaDM"
+    known = r"unknown algorithm .*known are AD, BC, DC, DM, DMM, DT, DMHybrid, DeMa, MambaDM"
     with pytest.raises(CheckpointError, match=known):
         decision_policies.load(saved)
 

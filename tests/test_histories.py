@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from numpy.typing import NDArray
 from decision_policies import Trajectories
 from decision_policies.batch import Window
 from decision_policies.data.histories import Histories, HistorySampler, SortedEpisodesSampler
+from decision_policies.data.reading import as_histories
 from decision_policies.errors import DatasetError
-from tests.fixtures import write_minari
+from tests.fixtures import tiny_episodes, write_minari
+
+if TYPE_CHECKING:
+    from minari import MinariDataset
 
 CODE = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 TASKS = [7, 7, 7, 2, 2, 2, 2, 2, 5, 5, 5]
@@ -224,3 +229,57 @@ def test_a_dataset_without_histories_is_refused(
     dataset = write_minari("tiny/plain-v0")
     with pytest.raises(DatasetError, match="python -m zoo histories"):
         Histories.from_minari(dataset)
+
+
+def told(
+    name: str, played: tuple[int, ...], said: tuple[tuple[int, int], ...] = ()
+) -> MinariDataset:
+    """Write episodes played at these tasks, and histories as (task, number of episodes)."""
+    episodes: list[dict[str, Any]] = [
+        {**episode, "options": {"task": task}}
+        for task, episode in zip(played, tiny_episodes(False), strict=True)
+    ]
+    dataset = write_minari(name, episodes)
+    if said:
+        entries = [{"task": task, "episodes": n, "held_out": task == 9} for task, n in said]
+        dataset.storage.update_metadata({"recipe": {"histories": entries}})
+    return dataset
+
+
+@pytest.fixture
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_folder")
+def test_histories_hold_the_episodes_of_their_own_task_only() -> None:
+    made = Histories.from_minari(told("told/right-v0", (4, 4, 9, 9), ((4, 2), (9, 2))), cache=False)
+    assert made.tasks.tolist() == [4, 9] and made.held_out.tolist() == [False, True]
+    for name, played, said in (
+        ("told/other-v0", (4, 4, 9, 9), ((4, 2), (5, 2))),
+        ("told/border-v0", (4, 4, 4, 9), ((4, 2), (9, 2))),
+    ):
+        with pytest.raises(DatasetError, match=r"episode 2 of the dataset .* played at task [49],"):
+            Histories.from_minari(told(name, played, said), cache=False)
+
+
+@pytest.mark.usefixtures("_folder")
+def test_episodes_out_of_order_are_no_history() -> None:
+    dataset = told("told/order-v0", (4, 4, 9, 9), ((4, 2), (9, 2)))
+    dataset.episode_indices = np.array([1, 0, 2, 3])
+    with pytest.raises(DatasetError, match="gives episode 0 after episode 1"):
+        Histories.from_minari(dataset, cache=False)
+    dataset.episode_indices = np.array([0, 0, 2, 3])
+    with pytest.raises(DatasetError, match="gives episode 0 after episode 0"):
+        Histories.from_minari(dataset, cache=False)
+
+
+@pytest.mark.usefixtures("_folder")
+def test_episodes_of_several_tasks_are_not_taken_for_one_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DECISION_POLICIES_CACHE", str(tmp_path / "cache"))
+    assert as_histories(told("told/one-v0", (4, 4, 4, 4))).n_histories == 1
+    assert as_histories(write_minari("told/untold-v0")).n_histories == 1
+    with pytest.raises(DatasetError, match=r"played at 2 tasks, such as 4 and 9.*from_episodes"):
+        as_histories(told("told/several-v0", (4, 9, 9, 4)))

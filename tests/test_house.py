@@ -23,6 +23,7 @@ ROOMS = [
     ["learning"],
     ["algorithms"],
     ["evaluation", "convert"],
+    ["in_context"],
     ["analysis"],
     ["laws"],
 ]
@@ -79,7 +80,7 @@ def defines_a_system(path: Path) -> bool:
 
 def test_the_shortest_files_are_the_systems() -> None:
     assert [p.name for p in FILES if defines_a_system(p)] == [
-        f"{name}.py" for name in ("ad", "bc", "dc", "dema", "dm", "dmm", "dt", "mambadm")
+        f"{name}.py" for name in ("ad", "bc", "dc", "dema", "dm", "dmh", "dmm", "dt", "mambadm")
     ]
 
 

@@ -99,6 +99,46 @@ def test_observations_without_the_final_one_and_column_rewards_are_the_same() ->
     assert np.array_equal(data.rows, tiny_trajectories(False).rows)
 
 
+def test_final_observations_are_those_that_belong_to_no_action() -> None:
+    data = Trajectories.from_episodes(coded_episodes(), CODE, CODE)
+    assert data.final_observations is not None
+    assert data.final_observations.dtype == np.float32
+    assert data.final_observations.tolist() == [[0, 5], [1, 1], [2, 7], [3, 3]]
+    for changed in (data.clip_rewards(), data.delay_rewards()):
+        assert changed.final_observations is data.final_observations
+    taken, best = data.take([3, 0, 3]).final_observations, data.best(0.8).final_observations
+    assert taken is not None and taken.tolist() == [[3, 3], [0, 5], [3, 3]]
+    assert best is not None and best.tolist() == [[2, 7], [0, 5]]
+    discrete = tiny_trajectories(True).final_observations
+    assert discrete is not None
+    assert discrete.tolist() == [[e["observations"][-1]] for e in tiny_episodes(True)]
+
+
+def test_a_log_without_a_final_observation_repeats_its_last_one() -> None:
+    episodes = [{**e, "observations": e["observations"][:-1]} for e in coded_episodes()]
+    data = Trajectories.from_episodes(episodes, CODE, CODE)
+    assert data.final_observations is not None
+    assert data.final_observations.tolist() == [[0, 4], [1, 0], [2, 6], [3, 2]]
+
+
+def test_a_final_observation_beyond_single_precision_is_named() -> None:
+    episode = coded_episodes()[0]
+    episode["observations"] = episode["observations"].astype(np.float64)
+    episode["observations"][5, 0] = 1e300
+    with pytest.raises(DatasetError, match=r"episode 0, step 5: .*largest"):
+        Trajectories.from_episodes([episode], CODE, CODE)
+
+
+def test_the_digest_of_packed_episodes_stays_what_it_was() -> None:
+    """Training goes on exactly only with the data that it began with, which this identifies."""
+    known = "f154089eb6f57a35711d2276b56ec1e0029d2d0c785415ae70bc79a4a53c0fa0"
+    data = Trajectories.from_episodes(coded_episodes(), CODE, CODE)
+    assert data.source.digest == known
+    changed = coded_episodes()
+    changed[0]["rewards"][0] = 2.0
+    assert Trajectories.from_episodes(changed, CODE, CODE).source.digest != known
+
+
 def brute_force(rewards: NDArray[np.float64]) -> list[float]:
     """Add up what is still to come, step by step, backwards."""
     total, sums = 0.0, []
@@ -133,10 +173,13 @@ def test_a_second_read_is_a_memory_map_and_equal(tmp_path: Path) -> None:
     assert isinstance(second.rows, np.memmap)
     assert not isinstance(direct.rows, np.memmap)
     assert len(entries(tmp_path)) == 1
-    for data in (first, second):
+    last = [episode["observations"][-1] for episode in tiny_episodes(False)]
+    for data in (first, second, direct):
         assert np.array_equal(data.rows, direct.rows)
         assert np.array_equal(data.offsets, direct.offsets)
+        assert data.final_observations is not None
         assert data.source == direct.source
+        assert np.array_equal(data.final_observations, np.stack(last))
     second.rows[:] = 0  # a private copy: what is on disk stays as it is
     assert np.array_equal(Trajectories.from_minari("tiny/box-v0").rows, direct.rows)
 
@@ -164,6 +207,10 @@ DAMAGE: dict[str, Any] = {
     "rows missing": lambda f: (f / "rows.npy").unlink(),
     "rows a zip": lambda f: (f / "rows.npy").write_bytes(b"PK\x03\x04" + bytes(99)),
     "rows a pickle": lambda f: np.save(f / "rows.npy", np.array([{}]), allow_pickle=True),
+    "final observations missing": lambda f: (f / "final_observations.npy").unlink(),
+    "final observations of fewer": lambda f: np.save(
+        f / "final_observations.npy", np.zeros((3, 3), np.float32)
+    ),
     "offsets empty": lambda f: (f / "offsets.npy").write_bytes(b""),
     "shapes missing": lambda f: (f / "shapes.json").unlink(),
     "shapes empty": lambda f: (f / "shapes.json").write_text(""),
@@ -245,7 +292,7 @@ def test_images_are_cached_apart_from_the_rows() -> None:
     write_minari("tiny/frames-v0", [episode], True, space)
     for _ in range(2):
         data = Trajectories.from_minari("tiny/frames-v0")
-        assert data.images is not None
+        assert data.images is not None and data.final_observations is None
         assert np.array_equal(data.observations, frames[:5])
         assert data.rows.shape == (5, 4)
         assert data.actions.tolist() == episode["actions"].tolist()

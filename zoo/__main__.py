@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-# A verb is a line here and a module zoo/<verb>.py with `add_arguments(parser)`, `run(arguments)`
-# and `EXAMPLES`. Only the module of the verb that is asked for is imported.
+# A verb is a line here and a module zoo/<verb>.py, with _ for -, with `add_arguments(parser)`,
+# `run(arguments)` and `EXAMPLES`. Only the module of the verb that is asked for is imported.
 VERBS = {
     "benchmark": "train and evaluate a table of algorithms, datasets and seeds; resumable",
     "collect": "roll a Stable-Baselines3 agent out into a small Minari dataset",
     "histories": "let learners learn many tasks, and keep how they did as a Minari dataset",
+    "in-context": "let policies meet unseen tasks for many episodes; a line, a picture, a JSON",
     "study": "run a small experiment over a grid: one question, a table, a picture; resumable",
 }
 
@@ -41,7 +42,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if verb == chosen:
-            module = import_module(f"zoo.{verb}")
+            module = import_module(f"zoo.{verb.replace('-', '_')}")
             subparser.epilog = module.EXAMPLES
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)

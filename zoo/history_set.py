@@ -13,6 +13,8 @@ import gymnasium as gym
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
+from decision_policies.data.minari_histories import names_histories
+from decision_policies.data.minari_source import load_minari
 from decision_policies.envs import ENVIRONMENTS, Simulator, SingleEnv
 from zoo.collect import one_torch_thread
 from zoo.history_learners import (
@@ -85,7 +87,7 @@ def make_histories(
     check_recipe(recipe)
     if not overwrite:
         refuse_existing(dataset_folder(recipe.dataset_id, root))
-    env = make_environment(recipe)
+    env = make_environment(recipe.env_id, recipe.options)
     try:
         worlds = _worlds(recipe, env)
         record = _learn(recipe, env, worlds, progress)
@@ -117,34 +119,76 @@ def check_recipe(recipe: Recipe) -> None:
         raise ValueError(f"epsilon is {recipe.epsilon}; give two shares, from 0 to 1")
 
 
-def make_environment(recipe: Recipe) -> gym.Env[Any, Any]:
-    """The environment of a recipe, without a task.
+def make_environment(env_id: str, options: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    """An environment with these options, without a task.
 
     Raises:
         ValueError: when there is no such environment, or it does not take these options.
     """
-    if recipe.env_id not in ENVIRONMENTS:
+    if env_id not in ENVIRONMENTS:
         known = ", ".join(ENVIRONMENTS)
-        raise ValueError(f"no environment {recipe.env_id!r} with tasks; known are {known}")
-    if {"task", "render_mode"} & set(recipe.options):
+        raise ValueError(f"no environment {env_id!r} with tasks; known are {known}")
+    if {"task", "render_mode"} & set(options):
         raise ValueError("task and render_mode are no options of a set of histories")
     try:
-        return gym.make(recipe.env_id, **recipe.options)
+        return gym.make(env_id, **options)
     except TypeError as error:
-        raise ValueError(f"{recipe.env_id} does not take these options: {error}") from error
+        raise ValueError(f"{env_id} does not take these options: {error}") from error
+
+
+def simulator_of(env: gym.Env[Any, Any]) -> Simulator:
+    """What steps one of `ENVIRONMENTS`."""
+    single = env.unwrapped
+    assert isinstance(single, SingleEnv), "all of ENVIRONMENTS are"
+    return single.simulator
+
+
+@dataclass(frozen=True)
+class Split:
+    """The tasks of a set of histories.
+
+    Attributes:
+        env_id: one of `decision_policies.envs.ENVIRONMENTS`.
+        options: arguments of the environment.
+        train: numbers of the tasks to learn from.
+        held_out: numbers of the tasks that are for evaluation only.
+    """
+
+    env_id: str
+    options: Mapping[str, Any]
+    train: list[int]
+    held_out: list[int]
+
+
+def read_split(dataset: str | Path) -> Split:
+    """What a set of histories says of its tasks.
+
+    Args:
+        dataset: its Minari id, or the path of its folder.
+
+    Raises:
+        ValueError: when there is no such dataset, or it does not say so.
+    """
+    loaded = load_minari(dataset)
+    recipe = loaded.storage.metadata.get("recipe")
+    if not (names_histories(loaded) and isinstance(recipe.get("env_id"), str)):
+        raise ValueError(f"{dataset} is no set of histories; `python -m zoo histories` makes one")
+    tasks: dict[bool, list[int]] = {False: [], True: []}
+    for history in recipe["histories"]:
+        tasks[history["held_out"]].append(history["task"])
+    return Split(recipe["env_id"], recipe.get("options", {}), tasks[False], tasks[True])
 
 
 def _worlds(recipe: Recipe, env: gym.Env[Any, Any]) -> Simulator:
     """A world for each history, its task drawn at random, none twice; the held-out ones last."""
-    single = env.unwrapped
-    assert isinstance(single, SingleEnv), "all of ENVIRONMENTS are"
-    there_are = single.simulator.n_tasks
+    simulator = simulator_of(env)
+    there_are = simulator.n_tasks
     if recipe.tasks > there_are:
         raise ValueError(
             f"tasks is {recipe.tasks}, but {recipe.env_id} has {there_are} with these options"
         )
     rng = np.random.default_rng((recipe.seed, 0))
-    return single.simulator.with_tasks(rng.choice(there_are, recipe.tasks, replace=False))
+    return simulator.with_tasks(rng.choice(there_are, recipe.tasks, replace=False))
 
 
 def _learn(recipe: Recipe, env: gym.Env[Any, Any], worlds: Simulator, progress: bool) -> Record:

@@ -11,7 +11,7 @@ from decision_policies.models import SequenceModel, StepEmbedding, TokenModel, m
 from decision_policies.models.embedding import EmbeddingStyle
 from decision_policies.nets import Attention, Chain, Mamba, Mixer, Pointwise, Residual
 from decision_policies.nets.compose import Activation
-from decision_policies.spec import Inference, SequenceSpec
+from decision_policies.spec import SequenceSpec
 
 
 @dataclass(kw_only=True, eq=False)
@@ -64,10 +64,6 @@ class AD(SequenceAlgorithm):
     def remembers_episodes(self) -> bool:
         """Whether memory goes on over the end of an episode: it does."""
         return True
-
-    def default_inference(self) -> Inference:
-        """Choose how the policy remembers where the user does not."""
-        return "recurrent"
 
     def make_spec(self, *spaces: Any, **returns: Any) -> SequenceSpec:
         """Say what the model sees of a step: no return, but the reward."""

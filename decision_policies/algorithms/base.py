@@ -119,7 +119,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
 
     def default_inference(self) -> Inference:
         """Choose how the policy remembers where the hyper-parameter `inference` is None."""
-        return "window"
+        return "recurrent" if self.remembers_episodes else "window"
 
     def select(self, data: Trajectories) -> Trajectories:
         """Choose what to learn from; the system's own choice is everything."""
@@ -323,7 +323,7 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             if data.images is None:
                 mean, std = data.observation_statistics()
                 policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
-            parts = policy.model, self._sampler(data, histories)
+            parts = policy.model, self.sampler_for(data, histories)
             training = Training(*parts, self.weight_decay, self.seed, self.ema_decay)
             if self._saved_training is not None:
                 self._saved_training.restore(training, data)
@@ -334,11 +334,12 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             or self._training.sampler.batch_size != self.batch_size
             or self._training.sampler.balanced != self.balance_returns
         ):
-            self._training.change_data(self._sampler(data, histories))
+            self._training.change_data(self.sampler_for(data, histories))
         self.source = data.source
         return self._training
 
-    def _sampler(self, data: Trajectories, histories: Histories | None) -> Sampler:
+    def sampler_for(self, data: Trajectories, histories: Histories | None) -> Sampler:
+        """Choose what batches are; `histories` are given to a system that remembers episodes."""
         return make_sampler(
             data,
             *(self.context_length, self.batch_size, self.seed),

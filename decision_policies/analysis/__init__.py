@@ -8,6 +8,7 @@ from decision_policies.analysis.hidden_attention import (
     attention_matrix,
     attention_rollout,
 )
+from decision_policies.analysis.in_context import plot_in_context
 from decision_policies.analysis.inputs import (
     ActivationNorms,
     GradientNorms,
@@ -37,4 +38,5 @@ __all__ = [
     "gradient_norms",
     "logged_episode",
     "played_episode",
+    "plot_in_context",
 ]

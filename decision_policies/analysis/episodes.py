@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from decision_policies import inputs
-from decision_policies.analysis.probe import policy_of
 from decision_policies.batch import Window
 from decision_policies.data.trajectories import Trajectories
-from decision_policies.evaluation import HasPolicy
+from decision_policies.evaluation import HasPolicy, policy_of
 from decision_policies.policy import SequencePolicy
 from decision_policies.spec import ReturnMode
 

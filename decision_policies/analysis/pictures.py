@@ -47,7 +47,7 @@ def draw_surface(
             f"a surface needs at least 2 steps and positions, got {surface.scores.shape}; "
             "kind='heatmap' draws fewer"
         )
-    figure = _figure(7.0, 5.2, layout=None)  # others leave a cube's corners too much room
+    figure = empty_figure(7.0, 5.2, layout=None)  # others leave a cube's corners too much room
     figure.suptitle(_surface_title(surface), y=0.95, color=INK)
     axes: Any = figure.add_axes((0.0, 0.02, 0.97, 1.0), projection="3d")
     position, step = np.meshgrid(surface.positions, surface.steps)
@@ -93,7 +93,7 @@ def draw_decay(curve: DecayCurve, unit: Literal["tokens", "steps"] = "steps") ->
     if unit not in ("tokens", "steps"):
         raise ValueError(f"unit must be 'tokens' or 'steps', got {unit!r}")
     decay: Decay = getattr(curve, unit)
-    figure = _figure(6.4, 4.4)
+    figure = empty_figure(6.4, 4.4)
     axes = figure.subplots()
     shades = _shades(len(decay.scores))
     for layer, (scores, fit, shade) in enumerate(
@@ -112,7 +112,7 @@ def draw_decay(curve: DecayCurve, unit: Literal["tokens", "steps"] = "steps") ->
     )
     axes.grid(color=PALE, lw=0.6)
     axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -134,7 +134,7 @@ def draw_rollout(rollout: NDArray[Any], tokens: Sequence[str]) -> Figure:
             f"shape {array.shape}"
         )
     length = len(array)
-    figure = _figure(6.6, 5.6)
+    figure = empty_figure(6.6, 5.6)
     from matplotlib.colors import PowerNorm
 
     axes = figure.subplots()
@@ -156,7 +156,7 @@ def draw_rollout(rollout: NDArray[Any], tokens: Sequence[str]) -> Figure:
         axes.set_yticks(places, [str(p // len(tokens)) for p in places])
     unit = "token" if length <= LABELLED else "step"
     axes.set(xlabel=f"{unit} attended to", ylabel=f"{unit} that attends", title="Attention rollout")
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -173,7 +173,7 @@ def draw_norms(norms: ActivationNorms | GradientNorms) -> Figure:
     """
     values = norms.norms[None] if isinstance(norms, GradientNorms) else norms.norms
     layers, kinds = values.shape
-    figure = _figure(max(4.6, 1.6 + 1.15 * layers), 4.2)
+    figure = empty_figure(max(4.6, 1.6 + 1.15 * layers), 4.2)
     axes = figure.subplots()
     if isinstance(norms, GradientNorms):
         bars = [COLOURS.get(name, INK) for name in norms.modalities]
@@ -195,12 +195,12 @@ def draw_norms(norms: ActivationNorms | GradientNorms) -> Figure:
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=PALE, lw=0.6)
     axes.set_axisbelow(True)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
 def _heatmap(surface: DecisionSurface) -> Figure:
-    figure = _figure(7.2, 4.6)
+    figure = empty_figure(7.2, 4.6)
     axes = figure.subplots()
     first, last = float(surface.steps[0]), float(surface.steps[-1])
     extent = (first - 0.5, last + 0.5, surface.positions[0] - 0.5, surface.positions[-1] + 0.5)
@@ -220,7 +220,7 @@ def _heatmap(surface: DecisionSurface) -> Figure:
         ylabel="position (tokens before the decision)",
         title=_surface_title(surface),
     )
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -228,7 +228,7 @@ def _surface_title(surface: DecisionSurface) -> str:
     return f"Hidden attention of each decision (Mamba block {surface.block})"
 
 
-def _figure(
+def empty_figure(
     width: float, height: float, layout: Literal["constrained"] | None = "constrained"
 ) -> Figure:
     """Make an empty figure with a canvas of its own, so that nothing global is kept."""
@@ -244,7 +244,8 @@ def _figure(
     return figure
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Take away what is not data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.title.set_color(INK)
 

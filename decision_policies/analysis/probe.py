@@ -10,31 +10,13 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from decision_policies.batch import Window
-from decision_policies.evaluation import HasPolicy
+from decision_policies.evaluation import HasPolicy, policy_of
 from decision_policies.models.model import TokenModel
 from decision_policies.nets import Chain, Chunked, Mixer, Residual
 from decision_policies.policy import SequencePolicy
 
 Subject: TypeAlias = TokenModel | SequencePolicy | HasPolicy
 """What can be analysed: a model, a policy, or an algorithm that has one."""
-
-
-def policy_of(subject: SequencePolicy | HasPolicy) -> SequencePolicy:
-    """Take the policy out of an algorithm, or a policy as it is.
-
-    Raises:
-        TypeError: It is neither.
-        ValueError: The algorithm has no policy yet.
-    """
-    if isinstance(subject, SequencePolicy):
-        return subject
-    if not hasattr(subject, "policy"):
-        raise TypeError(f"expected a policy or an algorithm, got {type(subject).__name__}")
-    if subject.policy is None:
-        raise ValueError(
-            f"this {type(subject).__name__} has no policy yet: call learn first, or load one"
-        )
-    return subject.policy
 
 
 def token_model(subject: Subject) -> TokenModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -111,9 +111,9 @@ def _windows(episode: Window, starts: NDArray[np.int64], seen: NDArray[np.int64]
     index = np.minimum(starts[:, None] + places, starts[:, None] + seen[:, None] - 1)
     chosen = torch.from_numpy(index)
     gathered = {
-        f.name: getattr(episode, f.name)[0][chosen]
-        for f in fields(Window)
-        if f.name not in ("mask", "starts")
+        name: value[0][chosen]
+        for name, value in episode.tensors().items()
+        if name not in ("mask", "starts")
     }
     mask = torch.from_numpy(places < seen[:, None])
     return Window(**gathered, mask=mask, starts=torch.ones(len(starts), dtype=torch.bool))

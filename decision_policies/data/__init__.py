@@ -2,6 +2,7 @@
 
 from decision_policies.data.histories import Histories, HistorySampler, SortedEpisodesSampler
 from decision_policies.data.minari_source import recover_environment
+from decision_policies.data.subgoals import SubgoalRule, valuable_subgoals
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import BalancedSampler, SegmentSampler, WindowSampler
 
@@ -11,7 +12,9 @@ __all__ = [
     "HistorySampler",
     "SegmentSampler",
     "SortedEpisodesSampler",
+    "SubgoalRule",
     "Trajectories",
     "WindowSampler",
     "recover_environment",
+    "valuable_subgoals",
 ]

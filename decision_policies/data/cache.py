@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.models.encoders import is_image
 
-LAYOUT = 2
+LAYOUT = 3
 """Number of the layout; a change of the packed format makes old caches invisible."""
 
 
@@ -42,7 +42,7 @@ def read(
     source: Source,
 ) -> Trajectories | None:
     """Open cached trajectories; None where there are none, or they are not whole."""
-    names = ["rows", "offsets", *(["images"] if is_image(observation_space) else [])]
+    names = ["rows", "offsets", "images" if is_image(observation_space) else "final_observations"]
     try:
         shapes = json.loads((folder / "shapes.json").read_text())
         # "c" maps copy-on-write: torch wants writable memory, and the file stays as it is.
@@ -59,6 +59,7 @@ def read(
         observation_space=observation_space,
         action_space=action_space,
         source=source,
+        final_observations=arrays.get("final_observations"),
     )
 
 
@@ -69,8 +70,9 @@ def write(folder: Path, trajectories: Trajectories) -> bool:
         Whether they are there now. A disk that cannot be written to costs a warning, no more.
     """
     arrays: dict[str, NDArray[Any]] = {"rows": trajectories.rows, "offsets": trajectories.offsets}
-    if trajectories.images is not None:
-        arrays["images"] = trajectories.images
+    for name in ("images", "final_observations"):
+        if getattr(trajectories, name) is not None:
+            arrays[name] = getattr(trajectories, name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))

@@ -1,10 +1,11 @@
-"""EpisodeReader: one logged episode in, checked and packed rows out, or the place of the fault."""
+"""EpisodeReader: logged episodes in, checked and packed rows out, or the place of the fault."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -29,6 +30,29 @@ class Columns:
 
     observations: slice
     actions: slice
+
+
+class Packed(NamedTuple):
+    """Episodes one after the other; each field is described at `Trajectories`.
+
+    Attributes:
+        rows: (N, C) float32.
+        images: (N, *observation) uint8, or None.
+        offsets: (E + 1,) int64.
+        final_observations: (E, S) float32, or None for images.
+    """
+
+    rows: NDArray[np.float32]
+    images: NDArray[np.uint8] | None
+    offsets: NDArray[np.int64]
+    final_observations: NDArray[np.float32] | None
+
+    def digest(self) -> str:
+        """SHA-256 of what is learnt from, in hex; the final observations have no part in it."""
+        digest = hashlib.sha256()
+        for array in (self.rows, self.offsets, self.images):
+            digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def returns_to_go(rewards: NDArray[Any]) -> NDArray[np.float64]:
@@ -68,9 +92,32 @@ class EpisodeReader:
         self.action_space = action_space
         self.images = is_image(observation_space)
 
+    def pack(self, episodes: Iterable[Mapping[str, Any] | object]) -> Packed:
+        """Pack episodes one after the other; see `read`.
+
+        Raises:
+            DatasetError: As in `read`, or there is no episode.
+        """
+        rows, pictures, finals = [], [], []
+        for index, episode in enumerate(episodes):
+            row, picture, final = self.read(index, episode)
+            rows.append(row)
+            if picture is None:
+                finals.append(final)
+            else:
+                pictures.append(picture)
+        if not rows:
+            raise DatasetError("the dataset has no episode; at least one is needed")
+        return Packed(
+            np.concatenate(rows),
+            np.concatenate(pictures) if pictures else None,
+            np.cumsum([0, *map(len, rows)], dtype=np.int64),
+            np.stack(finals) if finals else None,
+        )
+
     def read(
         self, index: int, episode: Mapping[str, Any] | object
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.float32]]:
         """Pack one episode of T steps.
 
         Args:
@@ -80,7 +127,8 @@ class EpisodeReader:
                 of mappings, one a step.
 
         Returns:
-            Rows (T, C) float32, and images (T, *observation) uint8 where observations are images.
+            Rows (T, C) float32; images (T, *observation) uint8 where observations are images; and
+            the last observation that there is, flat, (S,) float32.
 
         Raises:
             DatasetError: Names the first bad (episode, step, field).
@@ -98,15 +146,18 @@ class EpisodeReader:
                 f"actions, {length} rewards; T actions need T rewards and T + 1 observations "
                 "(or T, without the final one)"
             )
+        with np.errstate(over="ignore"):  # what overflows is named below
+            final = observations[-1].reshape(-1).astype(np.float32)
         observations = observations[:length]
         tail = np.stack((rewards, returns_to_go(rewards), np.arange(length)), 1)
         parts = [actions.reshape(length, -1), tail]
         if not self.images:
             parts.insert(0, observations.reshape(length, -1))
-        with np.errstate(over="ignore"):  # what overflows is named below
+        with np.errstate(over="ignore"):
             rows = np.concatenate(parts, 1, dtype=np.float32, casting="unsafe")
         _check_packed(index, rows)
-        return rows, observations.astype(np.uint8) if self.images else None
+        _check_packed(index, final[None], step=length)
+        return rows, observations.astype(np.uint8) if self.images else None, final
 
     def _observations(self, index: int, value: object) -> NDArray[Any]:
         """Check observations; those of a Dict become flat vectors (T or T + 1, S)."""
@@ -217,13 +268,13 @@ def _check_finite(index: int, name: str, array: NDArray[Any]) -> None:
         )
 
 
-def _check_packed(index: int, rows: NDArray[np.float32]) -> None:
+def _check_packed(index: int, rows: NDArray[np.float32], step: int = 0) -> None:
     """Refuse finite float64 values, or sums of them, that float32 cannot hold."""
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if len(bad):
         raise DatasetError(
-            f"episode {index}, step {bad[0]}: a value or the return-to-go is beyond float32's "
-            f"largest, {np.finfo(np.float32).max:.3g}; rescale the data"
+            f"episode {index}, step {step + bad[0]}: a value or the return-to-go is beyond "
+            f"float32's largest, {np.finfo(np.float32).max:.3g}; rescale the data"
         )
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from decision_policies.batch import Window
+from decision_policies.data.minari_histories import check_histories, history_entries
+from decision_policies.data.minari_histories import names_histories as names_histories
+from decision_policies.data.subgoals import SubgoalRule, subgoal_rows
 from decision_policies.data.trajectories import Trajectories
-from decision_policies.data.windows import Sampler
+from decision_policies.data.windows import Sampler, shaped
 from decision_policies.errors import DatasetError
 from decision_policies.spec import ReturnMode
 
@@ -105,19 +108,22 @@ class Histories:
 
         Raises:
             DatasetError: As in `Trajectories.from_minari`; or the dataset does not say which
-                episodes make a history, or not all of them are there.
+                episodes make a history, not all of them are there, they are not in the order in
+                which they were played, or one was played at another task.
         """
         from decision_policies.data.minari_source import load_minari
 
         loaded = load_minari(dataset)
-        entries = _entries(loaded)
+        entries = history_entries(loaded)
         lengths = [entry["episodes"] for entry in entries]
-        return cls(
+        made = cls(
             Trajectories.from_minari(loaded, cache=cache),
             np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             np.array([entry["task"] for entry in entries], np.int64),
             np.array([entry["held_out"] for entry in entries], bool),
         )
+        check_histories(loaded, np.repeat(made.tasks, made.lengths))
+        return made
 
     @property
     def n_histories(self) -> int:
@@ -225,9 +231,11 @@ class SortedEpisodesSampler(Sampler):
         batch_size: Number B of contexts in a batch.
         seed: Seeds the generator.
         return_mode: See `Sampler`.
+        subgoals: Deliver each step's valuable sub-goal as `Window.goals`.
 
     Raises:
-        DatasetError: A history has fewer episodes.
+        DatasetError: A history has fewer episodes; or sub-goals are asked for, and observations
+            are images or all episodes are shorter than a chunk.
         ValueError: n is less than 1.
 
     References:
@@ -241,6 +249,8 @@ class SortedEpisodesSampler(Sampler):
         batch_size: int,
         seed: int | None = None,
         return_mode: ReturnMode = "decrement",
+        *,
+        subgoals: SubgoalRule | None = None,
     ) -> None:
         if n_episodes < 1:
             raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
@@ -255,16 +265,27 @@ class SortedEpisodesSampler(Sampler):
         self.histories = histories
         self.n_episodes = n_episodes
         self._returns = data.returns
+        if subgoals is not None and subgoals.chunk_length > self.length:
+            raise DatasetError(
+                f"a chunk is {subgoals.chunk_length} steps, but the longest episode has "
+                f"{self.length}, which makes one sub-goal an episode: take a chunk_length of at "
+                f"most {self.length}"
+            )
+        self._goals = None if subgoals is None else torch.from_numpy(subgoal_rows(data, subgoals))
 
     def sample(self) -> Window:
         """Draw the next batch of B contexts."""
         count = self.batch_size * self.n_episodes
         first = self.trajectories.offsets[self._episodes().reshape(-1)]
         window = self._window(first, np.ones(count, bool))  # each episode a row
-        values = {f.name: getattr(window, f.name) for f in fields(window) if f.name != "starts"}
+        if self._goals is not None:
+            steps = np.minimum(first[:, None] + self._steps, self._last[first][:, None])
+            goals = self._goals[torch.from_numpy(steps)]
+            window = replace(window, goals=self._observations_at(goals))
         rows = {
             name: value.reshape(self.batch_size, -1, *value.shape[2:])
-            for name, value in values.items()
+            for name, value in window.tensors().items()
+            if name != "starts"
         }
         if not window.mask.all():
             longest = int(rows["mask"].sum(1).max())
@@ -272,6 +293,15 @@ class SortedEpisodesSampler(Sampler):
             batch = torch.arange(self.batch_size)[:, None]
             rows = {name: value[batch, order] for name, value in rows.items()}
         return Window(**rows, starts=torch.ones(self.batch_size, dtype=torch.bool))
+
+    def _observations_at(self, numbers: Tensor) -> Tensor:
+        """Gather observations by the numbers that `subgoal_rows` gives them."""
+        data, n_steps = self.trajectories, len(self._rows)
+        assert data.final_observations is not None, "subgoal_rows needs them"
+        final = torch.from_numpy(data.final_observations)[(numbers - n_steps).clamp(min=0)]
+        rows = self._rows[numbers.clamp(max=n_steps - 1)][..., data.columns.observations]
+        values = torch.where((numbers < n_steps).unsqueeze(-1), rows, final)
+        return shaped(values, data.observation_space)
 
     def _episodes(self) -> NDArray[np.int64]:
         """Draw the episodes of each context, (B, n), in the order of their returns."""
@@ -285,29 +315,3 @@ class SortedEpisodesSampler(Sampler):
         )
         order = np.argsort(self._returns[chosen], axis=1, kind="stable")
         return np.take_along_axis(chosen, order, 1)
-
-
-def names_histories(dataset: MinariDataset) -> bool:
-    """Say whether a dataset tells which episodes make a learning history."""
-    try:
-        _entries(dataset)
-    except DatasetError:
-        return False
-    return True
-
-
-def _entries(dataset: MinariDataset) -> list[Mapping[str, Any]]:
-    """What a dataset's metadata says about its histories, in their order."""
-    recipe = dict(dataset.storage.metadata).get("recipe")
-    entries = recipe.get("histories") if isinstance(recipe, Mapping) else None
-    needed = {"task": int, "episodes": int, "held_out": bool}
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, Mapping) and all(type(entry.get(k)) is t for k, t in needed.items())
-        for entry in entries
-    ):
-        raise DatasetError(
-            f"the dataset {dataset.id!r} does not say which episodes make a learning history; make "
-            "one with `python -m zoo histories`, or name each episode's task to "
-            "Histories.from_episodes"
-        )
-    return entries

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 
-from decision_policies.data.histories import Histories, HistorySampler, names_histories
+from decision_policies.data.histories import Histories, HistorySampler
+from decision_policies.data.minari_histories import check_one_task, names_histories
 from decision_policies.data.minari_source import load_minari, read_minari
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import BalancedSampler, Sampler, SegmentSampler, WindowSampler
@@ -44,7 +45,8 @@ def as_histories(dataset: Dataset) -> Histories:
     is said of are taken for one history: all of one task, in the order in which they were played.
 
     Raises:
-        DatasetError: It is a list, or there is no such dataset.
+        DatasetError: It is a list, or there is no such dataset; or it does not say which episodes
+            make a history, but that they were played at several tasks.
     """
     if isinstance(dataset, Histories):
         return dataset
@@ -52,6 +54,7 @@ def as_histories(dataset: Dataset) -> Histories:
         dataset = load_minari(dataset)
         if names_histories(dataset):
             return Histories.from_minari(dataset).train
+        check_one_task(dataset)
     trajectories = as_trajectories(dataset)
     return Histories.from_episodes(trajectories, np.zeros(trajectories.n_episodes, np.int64))
 

@@ -1,13 +1,13 @@
 """Trajectories: a whole dataset as flat float32 rows and episode offsets, aligned and checked.
 
 Row t of an episode holds the observation s_t, the action a_t taken *in* it, and the reward r_t that
-followed. Of the T + 1 observations that an episode of T actions has, the last one is dropped, since
-no action belongs to it; shifting it into the next episode is the classic way to spoil every pair.
+followed. Of the T + 1 observations that an episode of T actions has, the last one is in no row,
+since no action belongs to it; shifting it into the next episode is the classic way to spoil every
+pair. It stands apart, in `final_observations`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -46,6 +46,8 @@ class Trajectories:
             single frames (N, H, W); see `stack_frames`. None: an image is an observation.
         image_shift: Pixels by which training moves images at random; see `shift_images`.
         rewards_clipped: Whether the rewards were clipped; see `clip_rewards`.
+        final_observations: (E, S) float32, what followed each episode's last action, flat as in
+            `rows`; where a log ends before, its last observation again. None: there are images.
     """
 
     rows: NDArray[np.float32]
@@ -57,6 +59,7 @@ class Trajectories:
     frame_stack: int | None = None
     image_shift: int = 0
     rewards_clipped: bool = False
+    final_observations: NDArray[np.float32] | None = None
 
     @classmethod
     def from_episodes(
@@ -82,26 +85,17 @@ class Trajectories:
                 finite or out of a Discrete space; names the episode, the step and the field.
             UnsupportedSpaceError: A space is none of these.
         """
-        reader = EpisodeReader(observation_space, action_space)
-        rows, images, lengths = [], [], []
-        for index, episode in enumerate(episodes):
-            row, image = reader.read(index, episode)
-            rows.append(row)
-            lengths.append(len(row))
-            if image is not None:
-                images.append(image)
-        if not rows:
-            raise DatasetError("the dataset has no episode; at least one is needed")
-        packed = np.concatenate(rows)
-        pictures = np.concatenate(images) if images else None
-        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        packed = EpisodeReader(observation_space, action_space).pack(episodes)
         source = source or Source()
         if not source.digest:
-            digest = hashlib.sha256()
-            for array in (packed, offsets, pictures):
-                digest.update(b"" if array is None else np.ascontiguousarray(array).data)
-            source = replace(source, digest=digest.hexdigest())
-        return cls(packed, pictures, offsets, observation_space, action_space, source)
+            source = replace(source, digest=packed.digest())
+        return cls(
+            *packed[:3],
+            observation_space,
+            action_space,
+            source,
+            final_observations=packed.final_observations,
+        )
 
     @classmethod
     def from_minari(
@@ -315,12 +309,14 @@ class Trajectories:
         if not numbers or kept.min() < 0 or kept.max() > last:
             raise DatasetError(f"expected a list of numbers from 0 to {last}, got {episodes!r}")
         parts = [slice(self.offsets[i], self.offsets[i + 1]) for i in kept]
+        final = self.final_observations
         return replace(
             self,
             rows=np.concatenate([self.rows[part] for part in parts]),
             images=None if self.images is None else np.concatenate([self.images[p] for p in parts]),
             offsets=np.concatenate(([0], self.lengths[kept].cumsum())),
             source=self.source.changed(f"episodes {kept.tolist()}"),
+            final_observations=None if final is None else final[kept],
         )
 
     def observation_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

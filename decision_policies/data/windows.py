@@ -88,10 +88,10 @@ class Sampler(ABC):
         if self._images is not None:
             observations = self._pictures(self._images, first)
         else:
-            observations = _shaped(rows[..., columns.observations], data.observation_space)
+            observations = shaped(rows[..., columns.observations], data.observation_space)
         return Window(
             observations=observations,
-            actions=_shaped(rows[..., columns.actions], data.action_space),
+            actions=shaped(rows[..., columns.actions], data.action_space),
             rewards=rows[..., -3],
             returns_to_go=returns,
             timesteps=rows[..., -1].long(),
@@ -203,7 +203,7 @@ class SegmentSampler(Sampler):
         self._position = np.array(state["position"], np.int64)
 
 
-def _shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:
+def shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:
     """Give flat columns (B, K, C) the shape and dtype of their space."""
     if isinstance(space, spaces.Discrete):
         return values[..., 0].long()

@@ -17,6 +17,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from decision_policies.algorithms.base import SequenceAlgorithm
 from decision_policies.batch import Window
@@ -197,7 +198,7 @@ def ctrl_c_in_the_middle_of_an_update_lets_it_finish(case: Case) -> None:
     def listen(local: dict[str, Any], _: dict[str, Any]) -> bool:
         nonlocal hook
         if local["self"].num_timesteps == 3:
-            hook = local["model"].register_forward_pre_hook(press)
+            hook = register_module_forward_pre_hook(press)  # on whatever is called first
         return True
 
     with ctrl_c() as pressed:

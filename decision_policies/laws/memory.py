@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,38 @@ def memory_of_a_lifetime_goes_on_over_the_end_of_an_episode(case: Case) -> None:
     expected = model(window)[0].action[0]
     for t in range(steps):
         close(outputs.seen[t][0], expected[t], f"step {t} of a lifetime, against the whole of it,")
+
+
+EPISODES = ((3, 0.5), (2, -1.0), (4, 2.0), (3, 0.5), (2, 1.0), (3, -0.5))
+"""Steps of some episodes, and the reward of each of their steps."""
+
+
+@law(KINDS)
+@torch.no_grad()
+def past_episodes_are_seen_from_the_poorest_to_the_best(case: Case) -> None:
+    """Where a context is so many episodes: the best of the past ones, then the present one."""
+    model = case.model()
+    if model.spec.context_episodes is None:
+        return
+    past = model.spec.context_episodes - 1
+    outputs = Outputs(model)
+    policy = SequencePolicy(model, inference="recurrent", target_return=TARGET)
+    observations, actions = case.sample(STEPS)
+    whole = steps_of_episode(model, case, 0, STEPS - 1)
+    ended: list[tuple[float, list[int]]] = []
+    now = 0
+    for length, reward in EPISODES:
+        for t in range(length):
+            policy.predict(observations[now + t], episode_start=[t == 0])
+            policy.observe(reward, action=actions[now + t])
+            whole.rewards[0, now + t], whole.timesteps[0, now + t] = reward, t
+            kept = sorted(ended, key=lambda episode: episode[0])[-past:] if past else []
+            seen = [*chain.from_iterable(steps for _, steps in kept), *range(now, now + t + 1)]
+            rows = {f.name: getattr(whole, f.name)[:, seen] for f in fields(whole)[:6]}
+            expected = model(Window(**rows, starts=whole.starts))[0].action[:, -1]
+            close(outputs.last, expected, f"step {t} after {len(ended)} episodes")
+        ended.append((length * reward, list(range(now, now + length))))
+        now += length
 
 
 @law(("box-discrete",))

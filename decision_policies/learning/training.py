@@ -96,10 +96,10 @@ class Training:
         state = None
         if carries_state and self.carried is not None:
             state = tree.clear(self.carried, window.starts)
-        prediction, state = self.model(window, state)
+        losses, state = self.model.losses(window, state)
         if carries_state:
             self.carried = tree.detach(state)
-        return self.model.loss(prediction, window)
+        return losses
 
     def update(self, losses: Losses, learning_rate: float, max_norm: float, step: int) -> Tensor:
         """Make one update of the weights.

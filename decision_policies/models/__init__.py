@@ -2,14 +2,17 @@
 
 from decision_policies.models.embedding import StepEmbedding
 from decision_policies.models.heads import ContinuousHead, DiscreteHead, Head, make_head
+from decision_policies.models.hybrid import HybridModel, SubgoalHead
 from decision_policies.models.model import SequenceModel, TokenModel
 
 __all__ = [
     "ContinuousHead",
     "DiscreteHead",
     "Head",
+    "HybridModel",
     "SequenceModel",
     "StepEmbedding",
+    "SubgoalHead",
     "TokenModel",
     "make_head",
 ]

@@ -75,6 +75,19 @@ class SequenceModel(nn.Module):
         """Compare a window's prediction with its logged actions, over real steps only."""
         return self.head.loss(prediction.action, window.actions, window.mask)
 
+    def losses(self, window: Window, state: State | None = None) -> tuple[Losses, State]:
+        """Run over a batch to learn from it.
+
+        Args:
+            window: (B, T) steps.
+            state: As for `forward`.
+
+        Returns:
+            The losses, and the state after the window.
+        """
+        prediction, state = self(window, state)
+        return self.loss(prediction, window), state
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take over the observations' mean and deviation, each of the observation's shape.
 

@@ -1,6 +1,11 @@
 """Causal sequence maps and their composition; nothing in here knows of reinforcement learning."""
 
-from decision_policies.nets.attention import Attention, AttentionState
+from decision_policies.nets.attention import (
+    Attention,
+    AttentionState,
+    ChunkAttention,
+    ChunkAttentionState,
+)
 from decision_policies.nets.compose import (
     Chain,
     Fuse,
@@ -18,6 +23,8 @@ __all__ = [
     "Attention",
     "AttentionState",
     "Chain",
+    "ChunkAttention",
+    "ChunkAttentionState",
     "Chunked",
     "ChunkedState",
     "DenseWindow",

@@ -83,19 +83,23 @@ class Attention(Mixer):
         values = torch.cat((values, new_values), 1)
         real = torch.cat((real, real.new_ones(batch, length)), 1)
         plain = cached == 0 and length <= self.window
+        mask = None if plain else self._mask(length, cached, real)
+        kept = max(0, cached + length - self.window + 1)
+        after = AttentionState(keys[:, kept:], values[:, kept:], real[:, kept:])
+        return self._attend(queries, keys, values, mask), after
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend where a mask (B or 1, 1, L, C) says so, or causally, and mix the heads."""
         y = F.scaled_dot_product_attention(
             self._split(queries),
             self._split(keys),
             self._split(values),
-            attn_mask=None if plain else self._mask(length, cached, real),
+            attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=plain,
+            is_causal=mask is None,
         )
         y = linear(y.transpose(1, 2).flatten(2), self.c_proj.weight, self.c_proj.bias)
-        if self.dropout:
-            y = F.dropout(y, self.dropout, self.training)
-        kept = max(0, cached + length - self.window + 1)
-        return y, AttentionState(keys[:, kept:], values[:, kept:], real[:, kept:])
+        return F.dropout(y, self.dropout, self.training) if self.dropout else y
 
     def _split(self, x: Tensor) -> Tensor:
         """Give the heads, (B, L, D), an axis of their own, (B, H, L, D / H)."""
@@ -110,3 +114,57 @@ class Attention(Mixer):
         )
         seen = (distance >= 0) & (distance < self.window)
         return (seen & real[:, None]).unsqueeze(1) if cached else seen[None, None]
+
+
+class ChunkAttentionState(NamedTuple):
+    """Keys and values of a chunk's tokens so far, with a place for each that the chunk may have.
+
+    Attributes:
+        keys: (B, W, D); of the places that are not filled yet, anything.
+        values: (B, W, D).
+        filled: (B,), int64, number of places that are.
+    """
+
+    keys: Tensor
+    values: Tensor
+    filled: Tensor
+
+
+class ChunkAttention(Attention):
+    """Causal attention within chunks of at most W tokens, whose state has the same size throughout.
+
+    Rows may have seen different numbers of tokens, and a row can be taken from one state and put
+    into another. Weights are those of `Attention`.
+    """
+
+    def initial_state(self, batch: int) -> ChunkAttentionState:  # type: ignore[override]
+        """Make the empty cache of `batch` rows."""
+        empty = self.c_proj.weight.new_zeros(batch, self.window, self.c_proj.in_features)
+        return ChunkAttentionState(empty, empty, empty.new_zeros(batch, dtype=torch.int64))
+
+    def forward(
+        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Mix the tokens; see `Mixer.forward`.
+
+        Raises:
+            ValueError: There are more than W tokens.
+        """
+        batch, length, _ = x.shape
+        if length > self.window:
+            raise ValueError(f"a chunk has at most {self.window} tokens, got {length}")
+        queries, new_keys, new_values = linear(x, self.c_attn.weight, self.c_attn.bias).chunk(3, -1)
+        if state is None:
+            room = (0, 0, 0, self.window - length)
+            filled = torch.full((batch,), length, device=x.device)
+            after = ChunkAttentionState(F.pad(new_keys, room), F.pad(new_values, room), filled)
+            return self._attend(queries, new_keys, new_values, None), after
+        keys, values, filled = cast(ChunkAttentionState, state)
+        place = filled[:, None] + torch.arange(length, device=x.device)
+        index = place.unsqueeze(-1).expand_as(new_keys)
+        keys, values = keys.scatter(1, index, new_keys), values.scatter(1, index, new_values)
+        places = torch.arange(self.window, device=x.device)
+        mask = (places <= place.unsqueeze(-1)).unsqueeze(1)
+        return self._attend(queries, keys, values, mask), ChunkAttentionState(
+            keys, values, filled + length
+        )

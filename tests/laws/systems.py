@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from decision_policies import AD, BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
+from decision_policies import AD, BC, DC, DM, DMM, DT, DeMa, DMHybrid, MambaDM, SequenceAlgorithm
 from decision_policies.nets import (
     Attention,
     Chain,
+    ChunkAttention,
     Chunked,
     DenseWindow,
     Fuse,
@@ -53,6 +54,18 @@ SYSTEMS: dict[str, System] = {
     "BC": (BC, {}),
     "AD-transformer": (AD, {"n_heads": 2, "max_ep_len": 5}),
     "AD-mamba": (AD, {"backbone": "mamba"}),
+    "DMHybrid": (DMHybrid, {"chunk_length": 3, "context_episodes": 2, "n_heads": 2}),
+    "DMHybrid-aligned": (
+        DMHybrid,
+        {
+            "chunk_length": 4,
+            "context_episodes": 4,
+            "inclusive": True,
+            "align_coef": 0.5,
+            "chunks_per_update": 5,
+            "memory_layers": 1,
+        },
+    ),
 }
 """Class and hyper-parameters by name; what is tiny about them is the laws' choice."""
 
@@ -72,6 +85,7 @@ MIXERS: dict[str, Callable[[], Mixer]] = {
     ),
     "attention": lambda: Attention(WIDTH, 3, window=9),
     "attention-wide": lambda: Attention(WIDTH, 2),
+    "chunk-attention": lambda: ChunkAttention(WIDTH, 3, window=24),
     "dense-window": lambda: DenseWindow(WIDTH, 6, bias=True),
     "dense-window-1": lambda: DenseWindow(WIDTH, 1),
     "modal-conv": lambda: ModalConv(WIDTH, 3, 6, project=True),
