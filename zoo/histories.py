@@ -21,6 +21,9 @@ come last; a policy that learns in context is trained on the others.
 examples:
   tabular Q-learning at 80 goals of the Darkroom (half a minute):
     python -m zoo histories --env Darkroom-v0 --dataset darkroom/q-learning-v0
+  a learner that searches the room well, 20 times for each goal, observed as (x, y):
+    python -m zoo histories --env Darkroom-v0 --learner search --repeats 20 --episodes 20 \\
+        --option observation=box --dataset darkroom/search-v0
   the optimal policy with ever less noise, in rooms of 40 x 40 cells, observed as (x, y):
     python -m zoo histories --env LargeDarkroom-v0 --learner noise --episodes 100 \\
         --option observation=box --dataset darkroom/large-noise-v0
@@ -40,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(LEARNERS)
     add("--learner", default=Recipe.learner, metavar="NAME", help=f"one of {known}")
     for option, default, text in (
-        ("--tasks", Recipe.tasks, "histories, each of another task"),
+        ("--tasks", Recipe.tasks, "tasks, drawn at random"),
         ("--held-out", Recipe.held_out, "how many of these tasks are for evaluation only"),
+        ("--repeats", Recipe.repeats, "histories of each task"),
         ("--episodes", Recipe.episodes, "that each learner plays"),
         ("--seed", Recipe.seed, "of everything"),
     ):
@@ -54,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=Recipe.epsilon,
         metavar=("FIRST", "LAST"),
-        help="share of random actions at first and at last (default: 1 0)",
+        help="share of random actions at first and at last (default: 1 0); not for search",
     )
     add(
         "--option",
@@ -100,6 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
         learner=arguments.learner,
         tasks=arguments.tasks,
         held_out=arguments.held_out,
+        repeats=arguments.repeats,
         episodes=arguments.episodes,
         keep=min(Recipe.keep, arguments.episodes) if keep is None else keep,
         epsilon=tuple(arguments.epsilon),

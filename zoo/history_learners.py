@@ -1,4 +1,4 @@
-"""Learners whose whole learning histories are kept: Q-learning, ever less noise, and SB3's DQN."""
+"""Learners whose whole histories are kept: Q-learning, ever less noise, search, and SB3's DQN."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import stable_baselines3 as sb3
 
-from decision_policies.envs import Simulator, SingleEnv
+from decision_policies.envs import Darkroom, KeyToDoor, Simulator, SingleEnv
 from zoo.progress import Tick
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-LEARNERS = ("q-learning", "noise", "dqn")
+LEARNERS = ("q-learning", "noise", "search", "dqn")
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,54 @@ class NoiseCurriculum:
 
     def learn(self, before: Ints, actions: Ints, rewards: Floats, worlds: Simulator) -> None:
         """Nothing is learnt."""
+
+
+class Search:
+    """Goes to cells drawn from those that may still pay, and remembers which one does.
+
+    All cells being equally likely at first, that is posterior sampling. In its histories exploring
+    is done well, and an in-context learner explores no better than those that it has learnt from.
+
+    Args:
+        worlds: what to search: a Darkroom or a Dark Key-to-Door.
+
+    Raises:
+        ValueError: when the worlds' actions must be found out first, or they have no cells.
+
+    References:
+        Osband et al., "(More) Efficient Reinforcement Learning via Posterior Sampling",
+        arXiv 1306.0940.
+    """
+
+    def __init__(self, worlds: Simulator) -> None:
+        if not isinstance(worlds, (Darkroom, KeyToDoor)) or getattr(worlds, "permuted", False):
+            raise ValueError("search is for rooms whose actions are known; take another learner")
+        self.grid, self.rows, self.cells = worlds, np.arange(worlds.n), worlds.size**2
+        phases = worlds.n_states // self.cells
+        self.finds = max(1, phases - 1)
+        """Cells to be found, one after the other; Darkroom's pays for ever."""
+        self.paying = np.full((worlds.n, self.finds), -1)
+        self.open = np.ones((worlds.n, self.finds, self.cells), np.bool_)
+        self.order = np.zeros(self.open.shape)
+
+    def act(self, worlds: Simulator, share: float, rng: np.random.Generator) -> Ints:
+        """See `Learner.act`."""
+        if worlds.time == 0:
+            self.order = rng.random(self.open.shape)
+        found = worlds.states() // self.cells
+        at = self.rows, np.minimum(found, self.finds - 1)
+        drawn = np.where(self.open[at], self.order[at], -1.0).argmax(1)
+        targets = np.where(self.paying[at] >= 0, self.paying[at], drawn)
+        moves = self.grid.towards(self.grid.places(targets), rng)
+        return np.where(found < self.finds, moves, 0)
+
+    def learn(self, before: Ints, actions: Ints, rewards: Floats, worlds: Simulator) -> None:
+        """See `Learner.learn`."""
+        found, cell = before // self.cells, worlds.states() % self.cells
+        at = self.rows, np.minimum(found, self.finds - 1)
+        sought = found < self.finds
+        self.open[(*at, cell)] &= ~sought
+        self.paying[at] = np.where(sought & (rewards > 0), cell, self.paying[at])
 
 
 def falling(epsilon: tuple[float, float], share: float) -> float:

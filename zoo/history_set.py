@@ -20,9 +20,11 @@ from zoo.collect import one_torch_thread
 from zoo.history_learners import (
     LEARNERS,
     Ints,
+    Learner,
     NoiseCurriculum,
     QLearning,
     Record,
+    Search,
     learn_dqn,
     play_history,
 )
@@ -41,8 +43,9 @@ class Recipe:
         env_id: one of `decision_policies.envs.ENVIRONMENTS`.
         dataset_id: Minari id, `(namespace/)name-vN`.
         learner: one of `zoo.history_learners.LEARNERS`.
-        tasks: histories, each of another task, drawn at random.
+        tasks: how many, drawn at random, none twice.
         held_out: how many of them are for evaluation only; they come last.
+        repeats: histories of each task.
         episodes: that each learner plays.
         keep: how many of these are kept, evenly spaced, the first and the last included.
         epsilon: share of random actions at first and at last.
@@ -55,6 +58,7 @@ class Recipe:
     learner: str = "q-learning"
     tasks: int = 80
     held_out: int = 16
+    repeats: int = 1
     episodes: int = 2000
     keep: int = 100
     epsilon: tuple[float, float] = (1.0, 0.0)
@@ -105,7 +109,7 @@ def check_recipe(recipe: Recipe) -> None:
     dataset_folder(recipe.dataset_id, None)
     if recipe.learner not in LEARNERS:
         raise ValueError(f"unknown learner {recipe.learner!r}; known are {', '.join(LEARNERS)}")
-    for name in ("tasks", "episodes", "keep"):
+    for name in ("tasks", "repeats", "episodes", "keep"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"{name} is {getattr(recipe, name)}; it must be at least 1")
     if not 0 <= recipe.held_out < recipe.tasks:
@@ -173,14 +177,14 @@ def read_split(dataset: str | Path) -> Split:
     recipe = loaded.storage.metadata.get("recipe")
     if not (names_histories(loaded) and isinstance(recipe.get("env_id"), str)):
         raise ValueError(f"{dataset} is no set of histories; `python -m zoo histories` makes one")
-    tasks: dict[bool, list[int]] = {False: [], True: []}
+    tasks: dict[bool, dict[int, None]] = {False: {}, True: {}}  # in their order, each once
     for history in recipe["histories"]:
-        tasks[history["held_out"]].append(history["task"])
-    return Split(recipe["env_id"], recipe.get("options", {}), tasks[False], tasks[True])
+        tasks[history["held_out"]][history["task"]] = None
+    return Split(recipe["env_id"], recipe.get("options", {}), *map(list, tasks.values()))
 
 
 def _worlds(recipe: Recipe, env: gym.Env[Any, Any]) -> Simulator:
-    """A world for each history, its task drawn at random, none twice; the held-out ones last."""
+    """A world for each history, those of a task one after the other; the held-out tasks last."""
     simulator = simulator_of(env)
     there_are = simulator.n_tasks
     if recipe.tasks > there_are:
@@ -188,22 +192,24 @@ def _worlds(recipe: Recipe, env: gym.Env[Any, Any]) -> Simulator:
             f"tasks is {recipe.tasks}, but {recipe.env_id} has {there_are} with these options"
         )
     rng = np.random.default_rng((recipe.seed, 0))
-    return simulator.with_tasks(rng.choice(there_are, recipe.tasks, replace=False))
+    tasks = rng.choice(there_are, recipe.tasks, replace=False)
+    return simulator.with_tasks(tasks.repeat(recipe.repeats))
 
 
 def _learn(recipe: Recipe, env: gym.Env[Any, Any], worlds: Simulator, progress: bool) -> Record:
     """Plays all histories."""
     rng = np.random.default_rng((recipe.seed, 1))
     if recipe.learner == "dqn":
-        total = recipe.episodes * recipe.tasks
+        total = recipe.episodes * worlds.n
         with one_torch_thread(), progress_bar("learning", total, progress) as tick:
             return learn_dqn(
                 env, worlds.tasks, recipe.episodes, recipe.keep, recipe.epsilon, recipe.seed, tick
             )
+    learner: Learner = QLearning(worlds, recipe.epsilon)
     if recipe.learner == "noise":
-        learner: NoiseCurriculum | QLearning = NoiseCurriculum(recipe.epsilon)
-    else:
-        learner = QLearning(worlds, recipe.epsilon)
+        learner = NoiseCurriculum(recipe.epsilon)
+    elif recipe.learner == "search":
+        learner = Search(worlds)
     with progress_bar("learning", recipe.episodes, progress) as tick:
         return play_history(worlds, learner, recipe.episodes, recipe.keep, rng, tick)
 
@@ -253,18 +259,19 @@ def _describe(recipe: Recipe, worlds: Simulator, record: Record) -> Description:
         {
             "task": task,
             **worlds.describe(task),
-            "held_out": history >= recipe.tasks - recipe.held_out,
+            "held_out": history >= (recipe.tasks - recipe.held_out) * recipe.repeats,
             "episodes": len(record.numbers),
             "first_tenth_return": round(float(record.returns[history, :tenth].mean()), 4),
             "last_tenth_return": round(float(record.returns[history, -tenth:].mean()), 4),
         }
         for history, task in enumerate(worlds.tasks.tolist())
     ]
+    falling = f"; random actions fall from {recipe.epsilon[0]:g} to {recipe.epsilon[1]:g}"
     text = (
-        f"Learning histories of {recipe.learner} at {recipe.tasks} tasks of {recipe.env_id}, the "
-        f"last {recipe.held_out} of them held out for evaluation. A history is "
-        f"{len(record.numbers)} of {recipe.episodes} episodes, evenly spaced and in the order of "
-        f"learning; random actions fall from {recipe.epsilon[0]:g} to {recipe.epsilon[1]:g}. "
+        f"Learning histories of {recipe.learner} at {recipe.tasks} tasks of {recipe.env_id}, "
+        f"{recipe.repeats} of each, the last {recipe.held_out} tasks held out for evaluation. A "
+        f"history is {len(record.numbers)} of {recipe.episodes} episodes, evenly spaced and in the "
+        f"order of learning{'' if recipe.learner == 'search' else falling}. "
         f"Reference scores: random actions and the optimum, over all tasks. Seed {recipe.seed}. "
         "Made by `python -m zoo histories` with "
         + ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -15,9 +15,9 @@ import torch
 
 from decision_policies.data import recover_environment
 from decision_policies.data.histories import Histories
-from decision_policies.envs import Darkroom, SingleEnv, TMaze
+from decision_policies.envs import Darkroom, KeyToDoor, SingleEnv, TMaze
 from zoo.__main__ import main
-from zoo.history_learners import NoiseCurriculum, QLearning, play_history
+from zoo.history_learners import NoiseCurriculum, QLearning, Search, play_history
 from zoo.history_set import Recipe, make_histories, reference_scores
 
 from .support import assert_equal_data
@@ -40,6 +40,9 @@ RECIPES = {
     ),
     "key to door": replace(
         SMALL, env_id="DarkKeyToDoor-v0", dataset_id="dark/key-v0", options={"size": 3}
+    ),
+    "search": replace(
+        SMALL, learner="search", dataset_id="dark/search-v0", episodes=20, keep=20, repeats=3
     ),
     "box": replace(
         SMALL, env_id="DarkroomDynamic-v0", dataset_id="dark/box-v0",
@@ -69,8 +72,9 @@ def test_tasks_are_split_and_never_met_twice(made: tuple[Recipe, Path, Histories
     recipe, _, histories = made
     train, unseen = histories.train, histories.unseen
     assert not set(train.tasks.tolist()) & set(unseen.tasks.tolist())
-    assert len(set(histories.tasks.tolist())) == histories.n_histories == recipe.tasks
-    assert unseen.n_histories == recipe.held_out
+    assert len(set(histories.tasks.tolist())) == recipe.tasks
+    assert histories.n_histories == recipe.tasks * recipe.repeats
+    assert unseen.n_histories == recipe.held_out * recipe.repeats
     assert (histories.lengths == recipe.keep).all()
 
 
@@ -255,3 +259,42 @@ def test_an_option_without_a_value_is_named(capsys: pytest.CaptureFixture[str]) 
     line = "histories --env Darkroom-v0 --dataset dark/x-v0 --option size"
     assert main(line.split()) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def quiet(_: int) -> None:
+    """No progress bar."""
+
+
+@pytest.mark.parametrize(
+    "worlds",
+    [
+        Darkroom(np.arange(16), size=4, horizon=9),
+        Darkroom(np.arange(16), size=4, horizon=9, hard=True),
+        KeyToDoor(np.arange(0, 72, 5), size=3, horizon=12),
+    ],
+    ids=["darkroom", "hard", "key to door"],
+)
+def test_search_is_optimal_once_it_has_found_everything(worlds: Any) -> None:
+    rng = np.random.default_rng(0)
+    searched, optimal = Search(worlds), NoiseCurriculum((0.0, 0.0))
+    found = play_history(worlds, searched, 12, 12, rng, quiet)
+    best = play_history(worlds, optimal, 40, 40, rng, quiet).returns
+    assert (searched.paying >= 0).all()
+    assert found.returns[:, 0].mean() < 0.9 * best.mean()
+    if isinstance(worlds, KeyToDoor):  # episodes start anywhere
+        assert (play_history(worlds, searched, 3, 3, rng, quiet).returns == 2).all()
+    else:
+        assert (found.returns[:, -1] == best[:, 0]).all()
+
+
+def test_search_leaves_no_cell_out() -> None:
+    """Each of 16 cells is at most 6 steps away, so an episode of 96 is long enough for all."""
+    worlds = Darkroom(np.arange(16), size=4, horizon=96, hard=True)
+    record = play_history(worlds, Search(worlds), 1, 1, np.random.default_rng(0), quiet)
+    assert (record.returns == 1).all()
+
+
+def test_search_refuses_worlds_whose_actions_must_be_found_out() -> None:
+    for worlds in (Darkroom([0], permuted=True), TMaze([0])):
+        with pytest.raises(ValueError, match="take another learner"):
+            Search(worlds)
