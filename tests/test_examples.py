@@ -60,6 +60,14 @@ def test_goals_are_reached_wherever_they_are(tmp_path: Path) -> None:
     assert int(pairs[1][1]) >= 90  # an untrained policy reaches 2 % of them
 
 
+def test_in_context_learning_is_evaluated_and_drawn(tmp_path: Path) -> None:
+    printed = run("09_in_context.py", tmp_path, "--updates", "10", "--repeats", "1")
+    pattern = r"(\d+\.\d+) in the first episode, .* of optimal \(16 tasks x 20 episodes\)"
+    assert re.search(pattern, printed), printed
+    assert (tmp_path / "runs/in-context/dm-h/model.safetensors").exists()
+    assert imread(tmp_path / "runs/in-context/in-context.png").shape[2] == 4
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_example_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 60

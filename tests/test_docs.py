@@ -1,0 +1,46 @@
+"""The page on in-context RL does what it says: its commands and its Python run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "in_context.md").read_text()
+
+
+def run(command: list[str], folder: Path) -> str:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "error",
+        "MINARI_DATASETS_PATH": str(folder / "minari"),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command_of(verb: str) -> list[str]:
+    """A zoo command of the page, as words."""
+    text = PAGE.replace("\\\n", " ")
+    found = re.findall(rf"^python (-m zoo {verb} .*)$", text, re.MULTILINE)
+    assert len(found) == 1
+    return [sys.executable, *found[0].split()]
+
+
+def test_the_page_on_in_context_learning_runs(tmp_path: Path) -> None:
+    make = command_of("histories")
+    make[make.index("--repeats") + 1] = "1"  # patience is spared here,
+    assert "64 histories" in run(make, tmp_path)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+    assert "histories.train, 600" in code
+    short = code.replace("histories.train, 600", "histories.train, 5")  # and here
+    assert "(16 tasks x 20 episodes)" in run([sys.executable, "-c", short], tmp_path)
+    printed = run([*command_of("in-context"), "--episodes", "2"], tmp_path)
+    assert "(16 tasks x 2 episodes)" in printed
