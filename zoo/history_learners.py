@@ -12,6 +12,7 @@ import numpy.typing as npt
 import stable_baselines3 as sb3
 
 from decision_policies.envs import Darkroom, KeyToDoor, Simulator, SingleEnv
+from decision_policies.envs.grid import MOVES
 from zoo.progress import Tick
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -135,10 +136,12 @@ class NoiseCurriculum:
 
 
 class Search:
-    """Goes to cells drawn from those that may still pay, and remembers which one does.
+    """Looks for cells that pay where it has not been yet, and remembers them.
 
-    All cells being equally likely at first, that is posterior sampling. In its histories exploring
-    is done well, and an in-context learner explores no better than those that it has learnt from.
+    Each episode it sets out for a cell drawn from those that may still pay, all being equally
+    likely at first, which is posterior sampling; from there it goes to the nearest such cell, again
+    and again, through others of them where it can. In its histories exploring is done well, and an
+    in-context learner explores no better than those that it has learnt from.
 
     Args:
         worlds: what to search: a Darkroom or a Dark Key-to-Door.
@@ -160,18 +163,27 @@ class Search:
         """Cells to be found, one after the other; Darkroom's pays for ever."""
         self.paying = np.full((worlds.n, self.finds), -1)
         self.open = np.ones((worlds.n, self.finds, self.cells), np.bool_)
-        self.order = np.zeros(self.open.shape)
+        self.target = np.zeros(worlds.n, np.int64)
+        self.places = worlds.places(np.arange(self.cells))
 
     def act(self, worlds: Simulator, share: float, rng: np.random.Generator) -> Ints:
         """See `Learner.act`."""
-        if worlds.time == 0:
-            self.order = rng.random(self.open.shape)
         found = worlds.states() // self.cells
         at = self.rows, np.minimum(found, self.finds - 1)
-        drawn = np.where(self.open[at], self.order[at], -1.0).argmax(1)
-        targets = np.where(self.paying[at] >= 0, self.paying[at], drawn)
-        moves = self.grid.towards(self.grid.places(targets), rng)
-        return np.where(found < self.finds, moves, 0)
+        order = rng.random((worlds.n, self.cells))
+        if worlds.time > 0:
+            order -= np.abs(self.places - self.grid.position[:, None]).sum(-1)
+        new = np.where(self.open[at], order, -np.inf).argmax(1)
+        keep = self.open[(*at, self.target)] & (worlds.time > 0)
+        self.target = np.where(keep, self.target, new)
+        known = self.paying[at]
+        targets = self.grid.places(np.where(known >= 0, known, self.target))
+        moves = [self.grid.towards(targets, rng) for _ in range(2)]
+        ahead = self.grid.cells(
+            np.clip(self.grid.position + MOVES[moves[0]], 0, self.grid.size - 1)
+        )
+        chosen = np.where(self.open[(*at, self.grid.cells(ahead))], *moves)
+        return np.where(found < self.finds, chosen, 0)
 
     def learn(self, before: Ints, actions: Ints, rewards: Floats, worlds: Simulator) -> None:
         """See `Learner.learn`."""
