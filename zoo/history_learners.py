@@ -182,7 +182,7 @@ class Search:
         ahead = self.grid.cells(
             np.clip(self.grid.position + MOVES[moves[0]], 0, self.grid.size - 1)
         )
-        chosen = np.where(self.open[(*at, self.grid.cells(ahead))], *moves)
+        chosen = np.where(self.open[(*at, ahead)], *moves)
         return np.where(found < self.finds, chosen, 0)
 
     def learn(self, before: Ints, actions: Ints, rewards: Floats, worlds: Simulator) -> None:

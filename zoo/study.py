@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from .benchmark_rows import write_whole
-from .studies import context_length, data_scaling, delayed_reward, goal_maze, model_scaling
+from .studies import (
+    context_length,
+    data_scaling,
+    delayed_reward,
+    goal_maze,
+    in_context,
+    model_scaling,
+    recall,
+)
 from .studies.study import Row, Study, finished, hold, perform
 
 STUDIES: Mapping[str, Study] = {
@@ -21,6 +29,8 @@ STUDIES: Mapping[str, Study] = {
     "context-length": context_length,
     "model-scaling": model_scaling,
     "data-scaling": data_scaling,
+    "in-context": in_context,
+    "recall": recall,
 }
 RUNS = Path("runs") / "studies"
 
@@ -76,9 +86,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     study: Study = STUDIES[arguments.study]
     fill(arguments, study.QUICK if arguments.quick else study.FULL)
+    arguments.output = arguments.output or RUNS / arguments.study
     cells = list({cell.mark: cell for cell in study.cells(arguments)}.values())
-    folder = arguments.output or RUNS / arguments.study
-    path = folder / f"{arguments.study}.jsonl"
+    path = arguments.output / f"{arguments.study}.jsonl"
     with nullcontext() if arguments.table else hold(path):
         try:
             if not arguments.table:

@@ -53,14 +53,14 @@ def training_facts(rows: Sequence[Row], *, scores: bool = True) -> str:
     every, references = [row["settings"] for row in rows], rows[0]["references"]
     hyper = [settings["hyperparameters"] for settings in every]
     batch, context, width = (
-        _listed(values[name] for values in hyper)
+        listed(values[name] for values in hyper)
         for name in ("batch_size", "context_length", "d_model")
     )
-    episodes = _listed(settings["plan"]["episodes"] for settings in every)
+    episodes = listed(settings["plan"]["episodes"] for settings in every)
     said = [
-        _listed(settings["dataset"] for settings in every),
-        f"{_listed(settings['updates'] for settings in every)} updates of {batch} windows of "
-        f"{context} steps, width {width}, training seeds {_listed(row['seed'] for row in rows)}",
+        listed(settings["dataset"] for settings in every),
+        f"{listed(settings['updates'] for settings in every)} updates of {batch} windows of "
+        f"{context} steps, width {width}, training seeds {listed(row['seed'] for row in rows)}",
         f"{episodes} episodes from seed {FIRST_SEED:,} for each figure of a seed",
         f"{sum(row['cpu_seconds'] for row in rows) / 60:.1f} CPU minutes in all on "
         f"{' and '.join(different(rows, 'machine'))}",
@@ -71,8 +71,8 @@ def training_facts(rows: Sequence[Row], *, scores: bool = True) -> str:
     return "; ".join(said) + ".\n"
 
 
-def _listed(values: Iterable[Any]) -> str:
-    """Says the different values, in order."""
+def listed(values: Iterable[Any]) -> str:
+    """Says the different values, in order: "1, 2"."""
     return ", ".join(map(str, sorted(set(values))))
 
 

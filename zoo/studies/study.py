@@ -30,12 +30,14 @@ class Cell:
         settings: Everything else that decides its result.
         measure: Measures; told how many units are done since it was last told.
         units: Units of work, for the progress bar.
+        again: Whether to measure in spite of a row that is there; the new one takes its place.
     """
 
     names: Mapping[str, Any]
     settings: Mapping[str, Any]
     measure: Callable[[Tick], Row]
     units: int = 1
+    again: Callable[[Row], bool] = lambda row: False
 
     @property
     def mark(self) -> str:
@@ -131,7 +133,7 @@ def perform(cells: Sequence[Cell], path: Path, *, quiet: bool = False) -> None:
     """
     _end_last_line(path)
     rows = read_rows(path)
-    waiting = [cell for cell in cells if cell.mark not in rows]
+    waiting = [c for c in cells if c.mark not in rows or c.again(rows[c.mark])]
     failed: dict[str, list[str]] = {}
     with progress_bar("cells", len(waiting), not quiet) as ahead:
         for number, cell in enumerate(waiting, 1):

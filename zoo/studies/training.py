@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
-from decision_policies import SequenceAlgorithm, Trajectories, evaluate_policy
+from decision_policies import Histories, SequenceAlgorithm, Trajectories, evaluate_policy
 from decision_policies.algorithms import BY_NAME
 from zoo.benchmark_run import SEED_SETS, evaluation, machine, settings
 from zoo.progress import Tick
@@ -28,23 +29,26 @@ SIZES = {"width": "d_model", "context": "context_length"}
 """Options that take the place of a hyper-parameter of all systems."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, *sizes: str) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, *sizes: str, without: Collection[str] = ()
+) -> None:
     """Adds the options that say what is trained, on what, and for how long.
 
     Args:
         parser: The parser.
         sizes: Keys of `SIZES` that the study does not vary itself.
+        without: "dataset" and "episodes", where they mean nothing to the study.
     """
     add = parser.add_argument
-    add(
-        "--dataset",
-        metavar="ID",
-        help="Minari id; one that is in no table asks for its best return",
-    )
+    if "dataset" not in without:
+        text = "Minari id; one that is in no table asks for its best return"
+        add("--dataset", metavar="ID", help=text)
     add("--algorithms", "--algorithm", nargs="+", metavar="LABEL", help="labels of tables")
     add("--seeds", nargs="+", type=_seed, metavar="N", help="of weights and batches")
     add("--updates", type=int, metavar="N", help="gradient updates instead of the tables'")
-    add("--episodes", type=int, metavar="N", help="episodes that are played instead of the tables'")
+    if "episodes" not in without:
+        text = "episodes that are played instead of the tables'"
+        add("--episodes", type=int, metavar="N", help=text)
     for size in sizes:
         add(f"--{size}", type=int, metavar="N", help=f"{SIZES[size]} instead of the tables'")
     add(
@@ -117,7 +121,29 @@ def make_recipe(arguments: argparse.Namespace, label: str, **hyperparameters: An
     if dataset not in tables.plans:
         best = float(Trajectories.from_minari(dataset).returns.max())
         tables = replace(tables, plans={**tables.plans, dataset: {"targets": [best]}})
-    given = {"updates": arguments.updates, "episodes": arguments.episodes}
+    return recipe_of(arguments, tables, label, dataset, **hyperparameters)
+
+
+def recipe_of(
+    arguments: argparse.Namespace,
+    tables: Tables,
+    label: str,
+    dataset: str,
+    **hyperparameters: Any,
+) -> Recipe:
+    """Puts together what given tables and the options say of a system on a set.
+
+    Args:
+        arguments: Those of `add_arguments`.
+        tables: The tables.
+        label: A label of a table.
+        dataset: One that has a plan.
+        hyperparameters: Take the place of the table's.
+
+    Raises:
+        ValueError: No such label or dataset, a peer's label, or a wrong value.
+    """
+    given = {"updates": arguments.updates, "episodes": getattr(arguments, "episodes", None)}
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = tables.recipe(label, dataset, **changes)
     if recipe.is_peer:
@@ -148,9 +174,16 @@ class Training:
             DatasetError: There is no such set.
         """
         return {
-            "class": self.recipe.class_name,
             "dataset": self.recipe.dataset,
             "data": Trajectories.from_minari(self.recipe.dataset).source.digest,
+            **self.own_settings,
+        }
+
+    @property
+    def own_settings(self) -> Mapping[str, Any]:
+        """The same without the data."""
+        return {
+            "class": self.recipe.class_name,
             "updates": self.recipe.plan.updates,
             "first_seed": FIRST_SEED,
             **settings(self.recipe),
@@ -179,7 +212,7 @@ class Training:
             KeyboardInterrupt: Ctrl-C while it was training.
         """
         start = time.process_time()
-        algorithm = self._train(data, tick)
+        algorithm = self.train(data, tick)
         policy, plan = algorithm.policy, self.recipe.plan
         assert policy is not None, "it has been trained"
         asked = (targets or plan.targets[:1]) if policy.spec.uses_returns else (None,)
@@ -212,18 +245,33 @@ class Training:
             "machine": machine(str(algorithm.torch_device())),
         }
 
-    def _train(self, data: Trajectories, tick: Tick) -> SequenceAlgorithm:
-        recipe = self.recipe
+    def train(
+        self, data: Trajectories | Histories, tick: Tick, seconds: float = math.inf
+    ) -> SequenceAlgorithm:
+        """Trains; fewer updates than the plan's are made only where the time was over.
+
+        Args:
+            data: What to learn from.
+            tick: Told of each update.
+            seconds: CPU time after which to stop.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C.
+        """
+        recipe, end = self.recipe, time.process_time() + seconds
+        over = False
 
         def count(_: Mapping[str, Any], __: Mapping[str, Any]) -> bool:
+            nonlocal over
             tick(1)
-            return True
+            over = time.process_time() >= end
+            return not over
 
         algorithm = BY_NAME[recipe.class_name](seed=self.seed, **recipe.hyperparameters)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "interrupted after")  # the cell is not kept
             algorithm.learn(data, recipe.plan.updates, callback=count)
-        if algorithm.num_timesteps < recipe.plan.updates:
+        if algorithm.num_timesteps < recipe.plan.updates and not over:
             raise KeyboardInterrupt
         return algorithm
 
