@@ -1,10 +1,10 @@
-"""Time two pieces of code against each other so that their ratio can be trusted."""
+"""Time pieces of code against each other so that their ratios can be trusted."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -41,14 +41,32 @@ def paired(
     Raises:
         ValueError: if ``repeats`` is below 1.
     """
+    return Timing(*interleaved((left, right), repeats, warmup))
+
+
+def interleaved(
+    calls: Sequence[Callable[[], object]], repeats: int, warmup: int = 1
+) -> list[float]:
+    """Call several sides in turn, in their order, round after round; see `paired`.
+
+    Args:
+        calls: The sides.
+        repeats: Timed rounds, at least 1.
+        warmup: Rounds that are not timed.
+
+    Returns:
+        The median of each side, in seconds of CPU time.
+
+    Raises:
+        ValueError: if ``repeats`` is below 1.
+    """
     if repeats < 1:
         raise ValueError(f"repeats={repeats} leaves nothing to take a median of: use at least 1.")
     for _ in range(warmup):
-        left()
-        right()
-    samples = [(_cpu_seconds(left), _cpu_seconds(right)) for _ in range(repeats)]
-    lefts, rights = zip(*samples, strict=True)
-    return Timing(statistics.median(lefts), statistics.median(rights))
+        for call in calls:
+            call()
+    rounds = [[_cpu_seconds(call) for call in calls] for _ in range(repeats)]
+    return [statistics.median(samples) for samples in zip(*rounds, strict=True)]
 
 
 def _cpu_seconds(call: Callable[[], object]) -> float:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
+import torch
 
-from benchmarks import acting, sampling, scan, training
-from decision_policies import DeMa
+from benchmarks import acting, in_context, lifetimes, sampling, scan, training
+from benchmarks.lifetimes import Shape
+from decision_policies import DeMa, tree
+from decision_policies.contexts import RecurrentContext
+from decision_policies.data.histories import HistorySampler
 
 
 def test_sampling_compares_equal_windows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,3 +55,57 @@ def test_scan_agrees_with_its_peer() -> None:
     arguments = scan.make_arguments(2, 3, 4, 5)
     ours, theirs = (scan.forward_backward(side, arguments)() for side in (scan.ours, scan.theirs))
     assert scan.largest_difference(ours, theirs) < 1e-5
+
+
+def test_in_context_prints_each_context_and_says_what_was_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shapes = Shape(2, 4, 2), Shape(3, 4, 2)
+    growth = Shape(2, 4, 2), Shape(2, 8, 2)
+    in_context.main(shapes, growth, width=8, repeats=1, updates=1, largest=8, lifetime=8)
+    printed = capsys.readouterr().out
+    steps = r"^ +(8|12)  \d x \d, c 2 .* (ms|run)( +\d\.\d+ ms){4} +(\S+) +\d+\.\d\dx$"
+    rows = re.findall(steps, printed, re.MULTILINE)
+    assert [(row[0], row[1]) for row in rows] == [("8", "ms"), ("12", "run")]
+    assert re.fullmatch(r"\d+\.\dx", rows[0][3]) and rows[1][3] == "-"
+    updates = re.findall(r"^ +(8|12)  .*(\dx|not run)$", printed, re.MULTILINE)[2:]
+    assert [row[0] for row in updates] == ["8", "12"] and updates[1][1] == "not run"
+    assert len(re.findall(r"ms: [+-]\d+\.\d %$", printed, re.MULTILINE)) == 2
+
+
+def test_a_session_filled_with_a_window_acts_as_one_that_has_acted_it() -> None:
+    shape = Shape(2, 4, 2)
+    window = HistorySampler(lifetimes.make_histories(shape), 8, 1, seed=0).sample()
+    ad = lifetimes.make_policy(lifetimes.make_systems(shape, 8)["AD"])
+    filled, acted = ad.fork(inference="window"), ad.fork(inference="window")
+    lifetimes.fill_window(filled, window)
+    for t in range(8):
+        acted.predict(window.observations[0, t].numpy())
+        acted.observe(float(window.rewards[0, t]), action=window.actions[0, t].numpy())
+    filled.observe(float(window.rewards[0, -1]), action=window.actions[0, -1].numpy())
+    observation = acting.observations(1)
+    np.testing.assert_array_equal(filled.predict(observation)[0], acted.predict(observation)[0])
+
+
+def test_a_filled_cache_is_as_long_as_the_context_and_stays_so() -> None:
+    shape = Shape(2, 4, 2)
+    window = HistorySampler(lifetimes.make_histories(shape), 8, 1, seed=0).sample()
+    ad = lifetimes.make_policy(lifetimes.make_systems(shape, 8)["AD"])
+    lifetimes.fill_state(ad, window, cached=True)
+    assert ad._session is not None
+    for _ in range(2):
+        context = ad._session.context
+        assert isinstance(context, RecurrentContext)
+        lengths = {x.shape[1] for x in tree.leaves(context.state)}
+        assert lengths == {8 * 3 - 1}
+        lifetimes.act(ad, 1)
+    cache = torch.arange(3.0)[None]
+    assert lifetimes.repeated(7, cache).tolist() == [[0, 1, 2, 0, 1, 2, 0]]
+
+
+def test_a_session_over_many_episodes_holds_no_more_than_over_a_few() -> None:
+    shape = Shape(2, 4, 2)
+    life = lifetimes.Lifetime(lifetimes.make_policy(lifetimes.make_hybrid(shape, 8)), shape)
+    held = life.held_bytes()
+    life.episodes(10)
+    assert life.held_bytes() == held > 0

@@ -1,0 +1,214 @@
+"""Systems, data and sessions behind a full context, for `benchmarks.in_context` to time.
+
+Sessions of AD are not acted full, which would take the transformer hours. A session is begun by one
+`predict`, and its memory is then put in its place: the window's K steps are random data; Mamba's
+state is what `model(window)` leaves of K such steps; the cache of keys and values is what the first
+200 of them leave, repeated until it is full, for its time depends on its size only. Sessions of
+DM-H are acted full: they begin and end their episodes, and at each border encode the best of the
+past ones again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.acting import ACTION, OBSERVATION, observations
+from decision_policies import (
+    AD,
+    DMHybrid,
+    SequenceAlgorithm,
+    SequencePolicy,
+    Trajectories,
+    tree,
+)
+from decision_policies.batch import Window
+from decision_policies.contexts import LifetimeContext, RecurrentContext, WindowContext
+from decision_policies.data.histories import Histories
+
+PIECE = 200
+"""Steps that a model encodes at once while a session is filled."""
+
+
+class Shape(NamedTuple):
+    """A context of several episodes."""
+
+    episodes: int
+    """Episodes of a context, the present one included."""
+
+    horizon: int
+    """Steps of each; at least two chunks."""
+
+    chunk: int
+    """Steps of a chunk of DM-H."""
+
+    @property
+    def context(self) -> int:
+        """Steps of a context."""
+        return self.episodes * self.horizon
+
+    def __str__(self) -> str:
+        return f"{self.episodes} x {self.horizon}, c {self.chunk}"
+
+
+def make_systems(shape: Shape, width: int, batch: int = 2) -> dict[str, SequenceAlgorithm]:
+    """Make AD over a transformer and over Mamba, and DM-H, for contexts of one shape."""
+    return {
+        "AD": make_ad("transformer", shape, width, batch),
+        "AD-Mamba": make_ad("mamba", shape, width, batch),
+        "DM-H": make_hybrid(shape, width, batch),
+    }
+
+
+def make_ad(
+    backbone: Literal["transformer", "mamba"], shape: Shape, width: int, batch: int = 2
+) -> AD:
+    """Make AD with four layers over one of its backbones."""
+    return AD(
+        backbone=backbone,
+        context_length=shape.context,
+        d_model=width,
+        n_layers=4,
+        n_heads=4,
+        batch_size=batch,
+        seed=0,
+        device="cpu",
+    )
+
+
+def make_hybrid(shape: Shape, width: int, batch: int = 2) -> DMHybrid:
+    """Make DM-H with its defaults, but without dropout, which AD has none of."""
+    return DMHybrid(
+        context_episodes=shape.episodes,
+        chunk_length=shape.chunk,
+        d_model=width,
+        batch_size=batch,
+        dropout=0.0,
+        seed=0,
+        device="cpu",
+    )
+
+
+def make_histories(shape: Shape) -> Histories:
+    """Draw one history that is one context long, so that every batch is full contexts."""
+    rng = np.random.default_rng(0)
+    steps = shape.horizon
+    episodes = [
+        {
+            "observations": rng.normal(size=(steps + 1, 11)),
+            "actions": rng.uniform(-1, 1, size=(steps, 3)),
+            "rewards": rng.uniform(0, 4, size=steps),
+        }
+        for _ in range(shape.episodes)
+    ]
+    trajectories = Trajectories.from_episodes(episodes, OBSERVATION, ACTION)
+    return Histories.from_episodes(trajectories, np.zeros(shape.episodes, np.int64))
+
+
+def make_policy(algorithm: SequenceAlgorithm) -> SequencePolicy:
+    """Make an untrained policy."""
+    return algorithm.make_policy(OBSERVATION, ACTION)
+
+
+def act(policy: SequencePolicy, steps: int) -> None:
+    """Act for some steps in one environment, with rewards and all that belongs to them."""
+    observation = observations(1)
+    for _ in range(steps):
+        policy.predict(observation, reward=1.0)
+
+
+@torch.inference_mode()
+def fill_window(policy: SequencePolicy, window: Window) -> None:
+    """Begin a session that holds the steps of a window, (1, K), as its last K."""
+    policy.predict(observations(1))
+    assert policy._session is not None
+    context = policy._session.context
+    assert isinstance(context, WindowContext)
+    assert context.history is not None
+    order = (window.actions, window.rewards, window.observations, window.returns_to_go)
+    for memory, values in zip(context.history, (*order, window.timesteps), strict=True):
+        memory.copy_(values)
+    context.count[:] = context.length
+
+
+@torch.inference_mode()
+def fill_state(policy: SequencePolicy, window: Window, *, cached: bool) -> None:
+    """Begin a session whose state has seen the steps of a window, (1, K).
+
+    Args:
+        policy: The policy.
+        window: The steps.
+        cached: The state is a cache of keys and values; see the module's text.
+    """
+    policy.predict(observations(1))
+    assert policy._session is not None
+    context = policy._session.context
+    assert isinstance(context, RecurrentContext)
+    assert context.last is not None
+    length = window.shape[1]
+    _, state = policy.model(cut(window, 0, PIECE))
+    if cached:
+        tokens = length * policy.spec.tokens_per_step - 1  # the present token is not kept yet
+        state = tree.map_state(partial(repeated, tokens), state)
+    else:
+        for start in range(PIECE, length, PIECE):
+            _, state = policy.model(cut(window, start, start + PIECE), state)
+    _, context.state = policy.model.act(context.last, state)
+
+
+def cut(window: Window, start: int, end: int) -> Window:
+    """Take some steps of a window."""
+    parts = {k: v if k == "starts" else v[:, start:end] for k, v in window.tensors().items()}
+    return Window(**parts)
+
+
+def repeated(length: int, cache: Tensor) -> Tensor:
+    """Repeat a cache, (1, C, ...), along its tokens until it has `length` of them."""
+    return cache[:, torch.arange(length) % cache.shape[1]]
+
+
+class Lifetime:
+    """Acts with DM-H for one episode after another of a fixed length.
+
+    Args:
+        policy: The policy; its past episodes are acted here.
+        shape: Shape of its contexts.
+    """
+
+    def __init__(self, policy: SequencePolicy, shape: Shape) -> None:
+        self.policy = policy
+        self.shape = shape
+        self.episodes(shape.episodes)
+
+    def begin(self) -> None:
+        """Act the first chunk of an episode; first the best past ones are encoded again."""
+        self.policy.predict(observations(1), episode_start=True, reward=1.0)
+        act(self.policy, self.shape.chunk - 1)
+
+    def go_on(self) -> None:
+        """Act the rest of the episode."""
+        act(self.policy, self.shape.horizon - self.shape.chunk)
+
+    def episodes(self, count: int) -> None:
+        """Act whole episodes."""
+        for _ in range(count):
+            self.begin()
+            self.go_on()
+
+    def per_step(self, first: float, rest: float) -> tuple[float, float]:
+        """Share the times of `begin` and `go_on` out: of a step with and without the border."""
+        steps = self.shape.horizon
+        return (first + rest) / steps, rest / (steps - self.shape.chunk)
+
+    def held_bytes(self) -> int:
+        """Count the bytes of the tensors that the session holds."""
+        assert self.policy._session is not None
+        context = self.policy._session.context
+        assert isinstance(context, LifetimeContext)
+        steps = [*context.steps, *(episode for row in context.kept for episode in row)]
+        tensors = [*tree.leaves(context.state), *(x for values in steps for x in values)]
+        return sum(x.numel() * x.element_size() for x in tensors)
