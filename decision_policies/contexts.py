@@ -213,7 +213,7 @@ class LifetimeContext(RecurrentContext):
         for length, rows in groups.items():  # rows of one length need no padding
             seen = self.model.initial_state(len(rows))
             if length:
-                _, seen = self.model(_joined([self.kept[row] for row in rows]))
+                seen = self.model.remember(_joined([self.kept[row] for row in rows]))
             index = torch.tensor(rows, device=tree.leaves(seen)[0].device)
             state = tree.map_state(partial(_put, index), state, seen)
         return state

@@ -244,3 +244,11 @@ def test_bad_hyperparameters_are_refused_with_a_cure() -> None:
         DMHybrid(**{**TINY, "chunk_length": 10}).learn(trajectories(longest=9), 1)
     with pytest.raises(DatasetError, match="a context needs 13 episodes"):
         DMHybrid(**{**TINY, "context_episodes": 13}).learn(trajectories(longest=9), 1)
+
+
+def test_remembering_spares_predictions_and_nothing_else() -> None:
+    model, window = hybrid().eval(), batch()
+    with torch.no_grad():
+        expected = _leaves(model(window)[1])
+        found = _leaves(model.remember(window))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

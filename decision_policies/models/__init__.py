@@ -2,8 +2,9 @@
 
 from decision_policies.models.embedding import StepEmbedding
 from decision_policies.models.heads import ContinuousHead, DiscreteHead, Head, make_head
-from decision_policies.models.hybrid import HybridModel, SubgoalHead
+from decision_policies.models.hybrid import HybridModel
 from decision_policies.models.model import SequenceModel, TokenModel
+from decision_policies.models.subgoals import SubgoalHead
 
 __all__ = [
     "ContinuousHead",

@@ -16,15 +16,12 @@ from decision_policies import tree
 from decision_policies.batch import Losses, Prediction, Step, Window
 from decision_policies.models.chunks import Chunks, lay_out
 from decision_policies.models.embedding import StepEmbedding
-from decision_policies.models.encoders import VectorEncoder, make_encoder
+from decision_policies.models.encoders import VectorEncoder
 from decision_policies.models.heads import Head
 from decision_policies.models.model import SequenceModel
+from decision_policies.models.subgoals import ChunkEmbedding, SubgoalHead
 from decision_policies.nets.mixer import Mixer
-from decision_policies.spec import SequenceSpec
 from decision_policies.tree import State
-
-LOWEST, HIGHEST = -5.0, 2.0
-"""Bounds of the logarithm of a sub-goal's deviation."""
 
 
 class HybridState(NamedTuple):
@@ -41,75 +38,6 @@ class HybridState(NamedTuple):
     short: State
     paid: Tensor
     clock: Tensor
-
-
-class ChunkEmbedding(nn.Module):
-    """Embeds what the long memory sees of a chunk: how the last one went, and where this begins.
-
-    Args:
-        spec: What the model sees of a step.
-        d_model: Token width D.
-    """
-
-    def __init__(self, spec: SequenceSpec, d_model: int) -> None:
-        super().__init__()
-        self.return_scale = spec.return_scale
-        self.paid = nn.Linear(1, d_model)
-        self.begins = nn.Linear(1, d_model)
-        self.observation = make_encoder(d_model, spec.observation_space)
-        self.norm = nn.LayerNorm(d_model)
-
-    def forward(self, paid: Tensor, begins: Tensor, observations: Tensor) -> Tensor:
-        """Embed chunks.
-
-        Args:
-            paid: (...,), sum of the rewards of the chunk before.
-            begins: (...,), bool, whether the chunk begins an episode.
-            observations: (..., *observation), the first of the chunk.
-
-        Returns:
-            (..., 3, D), a token each.
-        """
-        parts = (
-            self.paid((paid / self.return_scale).unsqueeze(-1)),
-            self.begins(begins.to(paid.dtype).unsqueeze(-1)),
-            self.observation(observations),
-        )
-        return cast(Tensor, self.norm(torch.stack(parts, -2)))
-
-
-class SubgoalHead(nn.Module):
-    """Reads a distribution of sub-goals, and turns sub-goals into prompts.
-
-    In training, the observation that a chunk should lead to is a sub-goal as well, by a fixed
-    random projection.
-
-    Args:
-        spec: What the model sees of a step.
-        d_model: Width D of features, sub-goals and prompts.
-        init_log_std: Logarithm of the deviation to start with. Where it starts large, a sub-goal
-            is noise, the prompt is not listened to, and the memory is never learnt.
-    """
-
-    def __init__(self, spec: SequenceSpec, d_model: int, init_log_std: float) -> None:
-        super().__init__()
-        self.spec = spec
-        self.linear = nn.Linear(d_model, 2 * d_model)
-        with torch.no_grad():
-            self.linear.bias[d_model:] = init_log_std
-        self.reached = make_encoder(d_model, spec.observation_space)
-        for parameter in self.reached.parameters():
-            if parameter.ndim == 2:
-                nn.init.orthogonal_(parameter)
-            elif parameter.ndim == 1:
-                nn.init.zeros_(parameter)
-            parameter.requires_grad_(False)
-        self.prompt = nn.Sequential(nn.Linear(d_model, d_model), nn.LayerNorm(d_model))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Read mean and deviation of the sub-goals, (..., D) each, from features (..., D)."""
-        mean, log_std = self.linear(features).chunk(2, -1)
-        return mean, log_std.clamp(LOWEST, HIGHEST).exp()
 
 
 class HybridModel(SequenceModel):
@@ -175,28 +103,21 @@ class HybridModel(SequenceModel):
         Where rows are shorter than the window, nothing is predicted for the padding, and the state
         is the one after the last real step. Rows that are in the midst of a chunk are stepped.
         """
-        before = self.initial_state(len(window.mask)) if state is None else state
-        if bool(cast(HybridState, before).clock.any()):
-            return self._step_through(window, cast(HybridState, before))
-        known = cast(HybridState, before)
+        known = cast(HybridState, self.initial_state(len(window.mask)) if state is None else state)
+        if bool(known.clock.any()):
+            return self._step_through(window, known)
         chunks = lay_out(window, self.chunk_length)
-        seen = self._seen_by_memory(window, chunks, known.paid)
-        features, memory = self.memory(seen.flatten(1, 2), known.memory)
-        goals, _ = self.subgoal(self.memory_norm(features[:, 2::3]))
+        prompts, memory = self._prompts(window, chunks, known)
         tokens = self._tokens(window, chunks)
-        actions = self._act_on(self.subgoal.prompt(goals), tokens)
-        if not bool((chunks.counts == seen.shape[1]).all()):
-            memory = _after(self.memory, seen.flatten(1, 2), 3 * chunks.counts, known.memory)
-        taken = chunks.last(chunks.real).sum(1)
-        last = torch.cat((chunks.last(self.subgoal.prompt(goals))[:, None], chunks.last(tokens)), 1)
-        places = torch.where(taken > 0, 1 + taken * self.embedding.tokens_per_step, 0)
-        short = _after(self.short, last, places, self.short.initial_state(len(last)))
-        paid = (chunks.last(chunks.take(window.rewards)) * chunks.last(chunks.real)).sum(1)
-        after = HybridState(memory, short, paid, taken % self.chunk_length)
-        return (
-            Prediction(chunks.give_back(actions, window.mask)),
-            tree.where(chunks.counts > 0, after, known),
-        )
+        actions = chunks.give_back(self._act_on(prompts, tokens), window.mask)
+        return Prediction(actions), self._after(window, chunks, prompts, tokens, memory, known)
+
+    def remember(self, window: Window) -> State:
+        """Find the state after a window; see `SequenceModel.remember`."""
+        known, chunks = self.initial_state(len(window.mask)), lay_out(window, self.chunk_length)
+        prompts, memory = self._prompts(window, chunks, known)
+        tokens = self._tokens(window, chunks)
+        return self._after(window, chunks, prompts, tokens, memory, known)
 
     def act(self, step: Step, state: State) -> tuple[Prediction, State]:
         """Predict the action of one step; see `SequenceModel.act`."""
@@ -299,6 +220,34 @@ class HybridModel(SequenceModel):
         tokens: Tensor = self.look(before, chunks.begins, chunks.take(window.observations)[:, :, 0])
         return tokens
 
+    def _prompts(self, window: Window, chunks: Chunks, known: HybridState) -> tuple[Tensor, State]:
+        """Name a sub-goal for each chunk; prompts (B, M, D), and the long memory's state."""
+        seen = self._seen_by_memory(window, chunks, known.paid).flatten(1, 2)
+        features, memory = self.memory(seen, known.memory)
+        goals, _ = self.subgoal(self.memory_norm(features[:, 2::3]))
+        if not bool((3 * chunks.counts == seen.shape[1]).all()):
+            memory = _fed(self.memory, seen, 3 * chunks.counts, known.memory)
+        return self.subgoal.prompt(goals), memory
+
+    def _after(
+        self,
+        window: Window,
+        chunks: Chunks,
+        prompts: Tensor,
+        tokens: Tensor,
+        memory: State,
+        known: HybridState,
+    ) -> HybridState:
+        """Find the state after each row's last real step."""
+        real = chunks.last(chunks.real)
+        taken = real.sum(1)
+        last = torch.cat((chunks.last(prompts).unsqueeze(1), chunks.last(tokens)), 1)
+        places = torch.where(taken > 0, 1 + taken * self.embedding.tokens_per_step, 0)
+        short = _fed(self.short, last, places, self.short.initial_state(len(last)))
+        paid = (chunks.last(chunks.take(window.rewards)) * real).sum(1)
+        after = HybridState(memory, short, paid, taken % self.chunk_length)
+        return tree.where(chunks.counts > 0, after, known)
+
     def _tokens(self, window: Window, chunks: Chunks) -> Tensor:
         """Make the short memory's tokens, without the prompts, (B, M, c m, D)."""
         given = (window.observations, window.returns_to_go, window.timesteps, None)
@@ -329,7 +278,7 @@ class HybridModel(SequenceModel):
         return Prediction(torch.stack(actions, 1)), state
 
 
-def _after(mixer: Mixer, tokens: Tensor, counts: Tensor, state: State) -> State:
+def _fed(mixer: Mixer, tokens: Tensor, counts: Tensor, state: State) -> State:
     """Find the state after the first `counts`, (B,), of each row's tokens."""
     common = int(counts.min())
     if common:

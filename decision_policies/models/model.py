@@ -71,6 +71,10 @@ class SequenceModel(nn.Module):
         """`commit` one step and `act` in the next; models may do both in one pass."""
         return self.act(step, self.commit(action, reward, previous, state))
 
+    def remember(self, window: Window) -> State:
+        """Find the state after a window, from the initial state; models may spare predicting."""
+        return self(window)[1]  # type: ignore[no-any-return]
+
     def loss(self, prediction: Prediction, window: Window) -> Losses:
         """Compare a window's prediction with its logged actions, over real steps only."""
         return self.head.loss(prediction.action, window.actions, window.mask)
