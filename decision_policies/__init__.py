@@ -13,6 +13,8 @@ from decision_policies.version import __version__
 if TYPE_CHECKING:
     from os import PathLike
 
+    import gymnasium as gym
+
     from decision_policies.algorithms import (
         AD,
         BC,
@@ -75,27 +77,57 @@ __all__ = [
 ]
 
 
-def load(name: str | PathLike[str], device: str = "auto") -> SequenceAlgorithm:
+def load(  # noqa: PLR0913 - where to look, each by its name
+    name: str | PathLike[str],
+    env: gym.Env[Any, Any] | None = None,
+    device: str = "auto",
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    endpoint: str | PathLike[str] | None = None,
+    token: str | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> SequenceAlgorithm:
     """Load a saved algorithm of whatever class the checkpoint names.
 
     Args:
-        name: The folder that `save` wrote.
+        name: A folder, `hub/<alias>`, or a repository on a hub; see `SequenceAlgorithm.load`.
+        env: If given, its spaces are compared with those that the policy was made for.
         device: Where to put the weights.
+        revision: A branch, a tag or a commit of the repository; "main" if there is none.
+        subfolder: The policy's folder inside the repository.
+        endpoint: A hub's URL, or a folder that serves as one.
+        token: Of an account that may read it.
+        cache_dir: Where to keep what is fetched.
+        local_files_only: Ask nothing of a hub: what was fetched before is used.
 
     Raises:
         FileNotFoundError: There is no such folder.
+        ValueError: The name is none.
         CheckpointError: It is no whole, unaltered checkpoint, or of a class unknown here.
+        HubError: It could not be fetched; `HubNotFound`, `HubAuth` and `HubOffline` say why.
     """
     from decision_policies.algorithms import BY_NAME
     from decision_policies.checkpoint import open_checkpoint
     from decision_policies.errors import CheckpointError
+    from decision_policies.hub import resolve
     from decision_policies.learning.persistence import without_zip
 
-    algorithm = open_checkpoint(without_zip(name)).config.get("algorithm")
+    folder = resolve(
+        name,
+        revision=revision,
+        subfolder=subfolder,
+        endpoint=endpoint,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    algorithm = open_checkpoint(without_zip(folder)).config.get("algorithm")
     if not isinstance(algorithm, str) or algorithm not in BY_NAME:
         known = ", ".join(BY_NAME)
         raise CheckpointError(f"{name}: unknown algorithm {algorithm!r}; known are {known}")
-    return BY_NAME[algorithm].load(name, device=device)
+    return BY_NAME[algorithm].load(folder, env, device)
 
 
 def __getattr__(name: str) -> Any:

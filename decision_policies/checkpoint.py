@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -22,13 +21,13 @@ from torch import Tensor
 
 from decision_policies import atomic
 from decision_policies.errors import CheckpointError, CheckpointVersionError
+from decision_policies.strict_json import MAX_JSON, parse_json
 from decision_policies.version import __version__
 
 FORMAT = 1
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 TRAINING_TENSORS, TRAINING_VALUES = "training/tensors.safetensors", "training/values.json"
 PLAIN, TRAINING = frozenset({CONFIG, WEIGHTS}), frozenset({TRAINING_TENSORS, TRAINING_VALUES})
-MAX_JSON = 1 << 22
 MAX_HEADER = 1 << 24
 
 Signature = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -67,12 +66,12 @@ class Checkpoint:
         return tensors
 
     def training(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Read the training state; None where none was saved.
+        """Read the training state; None where none was saved, or its folder was left behind.
 
         Raises:
             CheckpointError: It is damaged.
         """
-        if TRAINING_VALUES not in self.files:
+        if TRAINING_VALUES not in self.files or not (self.folder / "training").exists():
             return None
         tensors = _parse(self.folder / TRAINING_TENSORS, self._verified(TRAINING_TENSORS))
         path = self.folder / TRAINING_VALUES
@@ -145,6 +144,7 @@ def open_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
             raise CheckpointError(
                 f"{target} is no whole checkpoint: {name} is missing ({there} there)"
             )
+    _check_links(target)
     manifest = parse_json(target / MANIFEST, _read(target / MANIFEST, MAX_JSON))
     _check_version(target, manifest)
     files = _entries(target / MANIFEST, manifest)
@@ -153,47 +153,6 @@ def open_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
     if config.get("library_version") != manifest["library_version"]:
         raise CheckpointError(f"{target}: {CONFIG} and {MANIFEST} name different versions")
     return Checkpoint(target, config, files)
-
-
-def parse_json(path: Path, content: bytes) -> dict[str, Any]:
-    """Parse a JSON object strictly: no duplicate keys, finite numbers, at most 4 MiB.
-
-    Raises:
-        CheckpointError: It is something else; names the file and, where known, the place.
-    """
-    if len(content) > MAX_JSON:
-        raise CheckpointError(f"{path}: {len(content)} bytes are too many (at most {MAX_JSON})")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            raise CheckpointError(f"{path}: a key is there twice")
-        return made
-
-    def refuse(constant: str) -> NoReturn:
-        raise CheckpointError(f"{path}: {constant[:20]} is no finite number")
-
-    def real(text: str) -> float:
-        return float(text) if math.isfinite(float(text)) else refuse(text)
-
-    def whole(text: str) -> int:
-        return int(text) if len(text) < 300 else refuse(text)  # as a float it stays finite
-
-    try:
-        data = json.loads(
-            content,
-            object_pairs_hook=unique,
-            parse_constant=refuse,
-            parse_float=real,
-            parse_int=whole,
-        )
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(data).__name__}")
-    return data
 
 
 def _check_free(target: Path) -> None:
@@ -211,6 +170,19 @@ def _check_free(target: Path) -> None:
             f"{target} holds more than a checkpoint ({', '.join(foreign[:5])}), which saving would "
             "delete; move that, or choose another name"
         )
+
+
+def _check_links(target: Path) -> None:
+    """Refuse links that lead out of the folder, but for those of a Hub client's cache."""
+    home = target.resolve()
+    blobs = [above.parent / "blobs" for above in home.parents if above.name == "snapshots"]
+    for name in sorted(PLAIN | TRAINING | {MANIFEST}):
+        real = Path(os.path.realpath(target / name))
+        if not any(real.is_relative_to(place) for place in (home, *blobs)):
+            raise CheckpointError(
+                f"{target / name} is a link that leaves the checkpoint folder, to {real}; if that "
+                "is what you want to load, put a copy of it in the link's place"
+            )
 
 
 def _check_version(target: Path, data: Mapping[str, Any]) -> None:

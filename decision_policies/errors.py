@@ -25,3 +25,23 @@ class UnsupportedSpaceError(TypeError):
 
 class TrainingDivergedError(RuntimeError):
     """The loss or its gradient is no longer finite; the weights are the last finite ones."""
+
+
+class HubError(OSError):
+    """A model hub could not be read from or written to; nothing was half accepted."""
+
+
+class HubNotFound(HubError):
+    """The hub has no such repository, revision or file, or does not show it to this token."""
+
+
+class HubAuth(HubError):
+    """The hub refuses this token: it is invalid, may not read, or may not write."""
+
+
+class HubConflict(HubError):
+    """Somebody else pushed in between; neither side has lost anything."""
+
+
+class HubOffline(HubError):
+    """The hub cannot be reached, or must not be, and the cache does not hold what is needed."""

@@ -20,6 +20,7 @@ import torch
 import decision_policies
 from decision_policies import DeMa, checkpoint
 from decision_policies.errors import CheckpointError, CheckpointVersionError
+from decision_policies.strict_json import MAX_JSON
 from tests.fixtures import forge, reseal, tiny_trajectories, trained
 
 FILES = (
@@ -298,5 +299,5 @@ def test_an_empty_folder_is_filled(saved: Path, tmp_path: Path) -> None:
 def test_what_would_not_be_read_back_is_not_written(tmp_path: Path) -> None:
     place = tmp_path / "big"
     with pytest.raises(CheckpointError, match=r"config.json would have .* bytes, more than"):
-        checkpoint.write(place, {"spec": "x" * checkpoint.MAX_JSON}, {})
+        checkpoint.write(place, {"spec": "x" * MAX_JSON}, {})
     assert not place.exists()

@@ -15,8 +15,9 @@ PACKAGE = ROOT / "decision_policies"
 # Each room may import from rooms before it, and from itself.
 ROOMS = [
     ["version", "errors", "tree", "ops", "feedback", "atomic", "envs"],
-    ["nets", "spaces"],
+    ["nets", "spaces", "strict_json"],
     ["spec", "batch", "checkpoint", "inputs"],
+    ["hub"],
     ["models"],
     ["data", "contexts"],
     ["policy"],
@@ -26,6 +27,7 @@ ROOMS = [
     ["in_context"],
     ["analysis"],
     ["laws"],
+    ["command"],
 ]
 
 

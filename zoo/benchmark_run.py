@@ -67,13 +67,17 @@ def settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return {"hyperparameters": hyper, "plan": plan}
 
 
-def read_data(recipe: Recipe) -> Trajectories:
+def read_data(recipe: Recipe, folder: Path | None = None) -> Trajectories:
     """Reads the data as the plan wants them.
+
+    Args:
+        recipe: Names the set.
+        folder: Where the set is, if Minari does not find it by its id.
 
     Raises:
         DatasetError: There is no such set, or it has no frames to stack or shift.
     """
-    data = Trajectories.from_minari(recipe.dataset)
+    data = Trajectories.from_minari(folder or recipe.dataset)
     if recipe.plan.frame_stack is not None:
         data = data.stack_frames(recipe.plan.frame_stack)
     if recipe.plan.image_shift:
@@ -81,8 +85,15 @@ def read_data(recipe: Recipe) -> Trajectories:
     return data.clip_rewards() if recipe.plan.clip_rewards else data
 
 
-def environment_of(recipe: Recipe) -> Callable[[], gym.Env[Any, Any]]:
+def environment_of(
+    recipe: Recipe, source: str | Path | Callable[[], gym.Env[Any, Any]] | None = None
+) -> Callable[[], gym.Env[Any, Any]]:
     """A function that makes the environment of a recipe's set, as its data want it.
+
+    Args:
+        recipe: Names the set, and says what its data want.
+        source: The set's id or folder, if it is not the recipe's; or what makes the environment
+            before it is adapted.
 
     Raises:
         DatasetError: The set names none.
@@ -90,7 +101,7 @@ def environment_of(recipe: Recipe) -> Callable[[], gym.Env[Any, Any]]:
     plan = recipe.plan
     if plan.game is not None:
         return partial(make_atari, plan.game, frame_stack=plan.frame_stack or 1)
-    recover = recover_environment(recipe.dataset)
+    recover = source if callable(source) else recover_environment(source or recipe.dataset)
 
     def make() -> gym.Env[Any, Any]:
         env = recover()

@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress bars, no summary")
 
 
-def parse_options(words: list[str]) -> dict[str, Any]:
-    """Reads `NAME=VALUE` words; a value that is no JSON is text.
+def parse_options(words: list[str], option: str = "--option") -> dict[str, Any]:
+    """Reads `NAME=VALUE` words of an option; a value that is no JSON is text.
 
     Raises:
         ValueError: when a word has no `=`.
@@ -87,7 +87,7 @@ def parse_options(words: list[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals):
-            raise ValueError(f"--option {word!r} is not of the form NAME=VALUE")
+            raise ValueError(f"{option} {word!r} is not of the form NAME=VALUE")
         try:
             options[name] = json.loads(value)
         except json.JSONDecodeError:

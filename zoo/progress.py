@@ -36,3 +36,13 @@ def progress_bar(title: str, total: int, wanted: bool) -> Iterator[Tick]:
             bar.update(min(amount, total - bar.n))
 
         yield tick
+
+
+def say(text: str) -> None:
+    """Prints a line; bars that are shown at the time stay whole, below it."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print(text, flush=True)
+        return
+    tqdm.write(text)

@@ -1,14 +1,12 @@
-"""SequenceAlgorithm: hyper-parameters, the training loop, and saving; systems add `build_model`."""
+"""SequenceAlgorithm: hyper-parameters and the training loop; systems add `build_model`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from os import PathLike
 from typing import Any, Self
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -17,11 +15,11 @@ from decision_policies.data.histories import Histories
 from decision_policies.data.reading import Dataset, as_histories, as_trajectories, make_sampler
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.data.windows import Sampler
-from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence, sb3
 from decision_policies.learning.hyperparameters import setting
 from decision_policies.learning.interrupt import deferred_interrupt, warn_interrupted
 from decision_policies.learning.optimisation import Schedule, make_schedule
+from decision_policies.learning.stored import Stored
 from decision_policies.learning.training import Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
@@ -29,7 +27,7 @@ from decision_policies.spec import Inference, Modality, ReturnMode, SequenceSpec
 
 
 @dataclass(kw_only=True, eq=False)
-class SequenceAlgorithm(sb3.Surface, ABC):
+class SequenceAlgorithm(Stored, ABC):
     """A system that learns a policy with memory from logged data.
 
     A system of your own is a subclass with its hyper-parameters as fields and a `build_model`;
@@ -249,47 +247,6 @@ class SequenceAlgorithm(sb3.Surface, ABC):
             target_return=target_return,
             return_mode=self.return_mode,
         )
-
-    def save(self, path: str | PathLike[str], *, training_state: bool = True) -> None:
-        """Save to a folder, atomically; see `checkpoint`.
-
-        Args:
-            path: The folder. An older checkpoint there is replaced once the new one is whole.
-            training_state: Also save what an exact resume needs: twice the size of the weights,
-                three times with `ema_decay`.
-
-        Raises:
-            CheckpointError: There is something else at that path, or a weight is not finite.
-            OSError: The disk is full or cannot be written to; what was there is untouched.
-            RuntimeError: There is no policy yet.
-        """
-        self._trained()
-        persistence.save(self, path, training_state=training_state)
-
-    @classmethod
-    def load(
-        cls,
-        name: str | PathLike[str],
-        env: gym.Env[Any, Any] | None = None,
-        device: str = "auto",
-    ) -> Self:
-        """Load a saved algorithm; it acts at once, and learns on where it was.
-
-        Args:
-            name: The folder that `save` wrote.
-            env: If given, its spaces are compared with those that the policy was made for.
-            device: Where to put the weights.
-
-        Raises:
-            FileNotFoundError: There is no such folder.
-            CheckpointError: It is no whole, unaltered checkpoint of this class.
-        """
-        algorithm = persistence.load(cls, name, device)
-        if env is not None:
-            spec = algorithm._trained().spec
-            check_same_space(env.observation_space, spec.observation_space, "observation")
-            check_same_space(env.action_space, spec.action_space, "action")
-        return algorithm
 
     def torch_device(self) -> torch.device:
         """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""

@@ -11,12 +11,12 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from decision_policies.algorithms import DT
-from decision_policies.checkpoint import parse_json
 from decision_policies.convert.layout import Layout
 from decision_policies.convert.task import Task, declare_ends, declare_timesteps, fill, read_sizes
 from decision_policies.convert.transformer import UNUSED_HEADS, declare_block
 from decision_policies.errors import CheckpointError, ConversionError
 from decision_policies.nets.compose import Activation
+from decision_policies.strict_json import parse_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

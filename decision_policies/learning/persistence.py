@@ -115,7 +115,7 @@ A = TypeVar("A", bound=Learner)
 
 
 def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool) -> None:
-    """Write an algorithm to a folder; see `SequenceAlgorithm.save`."""
+    """Write an algorithm to a folder; see `Stored.save`."""
     policy = algorithm.policy
     assert policy is not None, "the caller has checked it"
     values = dict(algorithm.hyperparameters())
@@ -168,8 +168,8 @@ def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
         )
 
 
-def load(cls: type[A], path: str | PathLike[str], device: str) -> A:
-    """Read an algorithm from a folder; see `SequenceAlgorithm.load`."""
+def load(cls: type[A], path: str | PathLike[str], device: str, name: str) -> A:
+    """Read an algorithm from a folder that was asked for by a name; see `Stored.load`."""
     saved = checkpoint.open_checkpoint(without_zip(path))
     config = saved.config
     if set(config) != ENTRIES:
@@ -177,7 +177,7 @@ def load(cls: type[A], path: str | PathLike[str], device: str) -> A:
         raise CheckpointError(f"{saved.folder}: config entries missing or unexpected: {odd}")
     if config["algorithm"] != cls.__name__:
         raise CheckpointError(
-            f"{saved.folder} holds a {config['algorithm']!r} policy, not a {cls.__name__}; use "
+            f"{name!r} holds a {config['algorithm']!r} policy, not a {cls.__name__}; use "
             f"{config['algorithm']}.load(...) or decision_policies.load(...)"
         )
     algorithm = _construct(cls, saved.folder, config["hyperparameters"], device)

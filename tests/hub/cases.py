@@ -1,0 +1,32 @@
+"""What tests of loading by name share: the policy served, and a load that must fail."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decision_policies import DeMa
+from tests.hub.server import Hub
+
+REPO = "alice/hopper"
+
+
+def kept(cache: Path) -> list[str]:
+    """List every file in the cache."""
+    return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
+
+
+def refused(hub: Hub, error: type[Exception], name: str = REPO, **options: Any) -> str:
+    """Load what cannot be loaded; return the first line of the message."""
+    with pytest.raises(error) as raised:
+        DeMa.load(name, **{"endpoint": hub.url, **options})
+    assert type(raised.value) is error
+    return str(raised.value).splitlines()[0]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

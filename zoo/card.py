@@ -1,0 +1,274 @@
+"""`python -m zoo card`: writes the model card of a saved policy, to be read before it is pushed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import decision_policies
+from decision_policies import SequenceAlgorithm, evaluate_in_context, evaluate_policy, hub
+from decision_policies.checkpoint import open_checkpoint
+from decision_policies.data.minari_histories import names_histories
+from decision_policies.data.minari_source import load_minari
+from decision_policies.errors import DatasetError
+from decision_policies.evaluation import Evaluation
+
+from .acting import Actor, chosen, load_actor
+from .acting import add_arguments as add_actor
+from .benchmark_rows import write_whole
+from .benchmark_run import SEED_SETS
+from .collect import one_torch_thread
+from .experiments import Experiment
+from .history_set import Split, make_environment, read_split, simulator_of
+from .progress import progress_bar
+from .training_run import FINAL
+
+EPISODES = 20
+RESULTS = "results.json"
+
+EXAMPLES = f"""\
+The card says what the policy is, what it was trained on and how, what it earns, and holds code
+that loads it. Figures come from {EPISODES} fresh episodes (seeds from
+{SEED_SETS["evaluation"]} on), unless --episodes says otherwise; with --episodes 0 they are those
+of a {RESULTS} beside the policy, if there is one. `push` writes the same card.
+
+examples:
+  print the card of a saved policy:
+    python -m zoo card dema-cartpole --repo-id me/dema-cartpole
+  of the best policy of the latest experiment, into a file:
+    python -m zoo card --algo dema --env CartPole-v1 --load-best --output README.md
+"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is written of.
+
+    Attributes:
+        experiment: The folder of its training, where it is in one.
+        path: What `decision_policies.load` takes.
+        algorithm: What was loaded.
+        actor: Who plays; None where nothing is played.
+    """
+
+    experiment: Experiment | None
+    path: str
+    algorithm: SequenceAlgorithm
+    actor: Actor | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a card tells beside what the checkpoint itself knows.
+
+    Attributes:
+        evaluation: The episodes played; None: none were.
+        options: What the environment was made with beside its id.
+        note: What to say of them.
+        stages: The last and the best policy of the training.
+        command: The command line that trained it.
+    """
+
+    evaluation: Evaluation | None
+    options: Mapping[str, Any]
+    note: str | None
+    stages: list[hub.Stage]
+    command: str | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `card` to its parser."""
+    add_actor(parser, seed=SEED_SETS["evaluation"])
+    add_measuring(parser)
+    add = parser.add_argument
+    text = "what the card's code loads (default: the folder itself)"
+    add("--repo-id", metavar="OWNER/NAME", help=text)
+    add("-o", "--output", type=Path, metavar="FILE", help="(default: print it)")
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what is measured for a card."""
+    add = parser.add_argument
+    text = f"fresh episodes to play; 0: none, and so no figures (default: {EPISODES})"
+    add("--episodes", type=int, default=EPISODES, metavar="N", help=text)
+    add("--target-return", type=float, metavar="R", help="(default: as in training)")
+    add("--quiet", action="store_true", help="show no progress")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the card that the command line asks for.
+
+    Raises:
+        ValueError: It names nothing that there is.
+        OSError: There is no such checkpoint.
+    """
+    subject = load_subject(arguments)
+    story = tell(subject, arguments)
+    saved = open_checkpoint(hub.resolve(subject.path))
+    results = results_beside(saved.folder) if story.evaluation is None else None
+    if story.evaluation is not None and subject.actor is not None:
+        actor = subject.actor
+        results = hub.measured(
+            saved,
+            story.evaluation,
+            actor.environment,
+            options=story.options,
+            target_return=actor.asked(),
+            deterministic=actor.deterministic,
+        )
+    card = hub.model_card(
+        saved,
+        arguments.repo_id or subject.path,
+        type(subject.algorithm),
+        results=results,
+        stages=story.stages,
+        command=story.command,
+        note=story.note,
+    )
+    if arguments.output is None:
+        print(card, end="")
+    else:
+        write_whole(arguments.output, card)
+        print(f"written: {arguments.output}")
+
+
+def load_subject(arguments: argparse.Namespace) -> Subject:
+    """Loads what a card is to be written of; nobody acts where no episode is asked for.
+
+    Raises:
+        ValueError: It names nothing that there is, or not how it acts where it is loaded.
+        OSError: There is no such checkpoint.
+    """
+    if arguments.inference is not None:
+        raise ValueError(
+            "--inference changes nothing of what is saved, and so belongs in no card; `evaluate` "
+            "compares ways to remember"
+        )
+    if arguments.episodes < 0:
+        raise ValueError(f"--episodes is {arguments.episodes}; 0 plays none")
+    experiment, path = chosen(arguments)
+    if arguments.episodes == 0:
+        algorithm = decision_policies.load(path, device=arguments.device)
+        return Subject(experiment, path, algorithm, None)
+    try:
+        actor = load_actor(arguments, arguments.target_return)
+    except ValueError as error:
+        raise ValueError(f"{error}; or play nothing: --episodes 0") from error
+    return Subject(experiment, path, actor.algorithm, actor)
+
+
+def tell(subject: Subject, arguments: argparse.Namespace) -> Story:
+    """Plays the episodes that are asked for, and reads how the policy was trained."""
+    experiment, actor = subject.experiment, subject.actor
+    stages = [] if experiment is None else stages_of(experiment)
+    command = None if experiment is None else command_of(experiment)
+    with one_torch_thread():
+        if actor is None:
+            return Story(None, {}, None, stages, command)
+        if actor.policy.spec.memory == "episode":
+            return Story(_episodes(actor, arguments), {}, None, stages, command)
+        split = _held_out(actor.algorithm.source.dataset)
+        if split is None or actor.environment != split.env_id:
+            print("it remembers over episodes, and tasks to measure it at are not here: no figures")
+            return Story(None, {}, None, stages, command)
+        last, note = _in_context(actor, split, arguments)
+        return Story(last, split.options, note, stages, command)
+
+
+def _episodes(actor: Actor, arguments: argparse.Namespace) -> Evaluation:
+    with progress_bar("evaluating", arguments.episodes, not arguments.quiet) as tick:
+        return evaluate_policy(
+            actor.policy,
+            lambda: actor.make(None),
+            arguments.episodes,
+            target_return=actor.asked(),
+            seed=arguments.seed,
+            deterministic=actor.deterministic,
+            on_episode=lambda: tick(1),
+        )
+
+
+def _in_context(
+    actor: Actor, split: Split, arguments: argparse.Namespace
+) -> tuple[Evaluation, str]:
+    """Plays the tasks that the dataset holds out, and takes each one's last episode."""
+    tasks, episodes = split.held_out, arguments.episodes
+    with (
+        closing(make_environment(split.env_id, split.options)) as env,
+        progress_bar("evaluating", episodes * len(tasks), not arguments.quiet) as tick,
+    ):
+        played = evaluate_in_context(
+            actor.policy,
+            simulator_of(env),
+            tasks,
+            episodes,
+            seed=arguments.seed,
+            deterministic=actor.deterministic,
+            target_return=actor.asked(),
+            trained_on=split.train,
+            on_episode=lambda: tick(1),
+        )
+    note = (
+        "It remembers over episodes, and learns a task while it plays. Tasks that it was not "
+        f"trained on were played for many episodes on end: {played}. The figures above are of each "
+        "task's last episode."
+    )
+    last, rows = played.returns[:, -1], np.arange(len(tasks))
+    return Evaluation(last, np.zeros(len(tasks), np.int64), arguments.seed + rows), note
+
+
+def _held_out(dataset: str | None) -> Split | None:
+    """The tasks of a set of histories, where it is here and holds any out."""
+    if dataset is None:
+        return None
+    try:
+        if not names_histories(load_minari(dataset)):
+            return None
+    except DatasetError:
+        return None
+    split = read_split(dataset)
+    return split if split.held_out else None
+
+
+def stages_of(experiment: Experiment) -> list[hub.Stage]:
+    """The last and the best policy of a training, as its final evaluation found them."""
+    path = experiment.folder / FINAL
+    if not path.exists():
+        return []
+    final: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        hub.Stage(name, found["updates"], found["mean"], found["std"], len(found["returns"]))
+        for name, found in final.items()
+    ]
+
+
+def command_of(experiment: Experiment) -> str | None:
+    """The command lines that trained a policy."""
+    path = experiment.folder / "command.txt"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+
+def results_beside(folder: Path) -> dict[str, Any] | None:
+    """The figures that came with a policy.
+
+    Raises:
+        ValueError: They are not as `push` writes them.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {"mean_reward": float, "std_reward": float, "returns": list, "seeds": list}
+    kinds |= {"environment": str, "n_eval_episodes": int, "is_deterministic": bool}
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise ValueError(f"{path} is not as `push` writes it: leave --episodes 0 out")
+    return found
