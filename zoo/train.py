@@ -225,6 +225,9 @@ def _resumed(arguments: argparse.Namespace) -> Experiment:
         found = [find_experiment(arguments.folder, arguments.algo, arguments.env, arguments.exp_id)]
     elif arguments.exp_id:
         raise ValueError("--exp-id needs --env: each environment's experiments have their own")
+    names = sorted({e.name for e in found})
+    if len(names) > 1:
+        raise ValueError(f"--env says which experiment: there is {', '.join(names)}")
     each = {experiment: Settings.of(experiment) for experiment in found}
     fits = [e for e, settings in each.items() if not _differences(arguments, settings)]
     if not fits:
@@ -236,7 +239,7 @@ def _resumed(arguments: argparse.Namespace) -> Experiment:
             "no experiment was begun with these options; leave --resume out to begin one, or "
             f"leave out what differs:\n{known}"
         )
-    experiment = max(fits, key=lambda e: e.folder.stat().st_mtime)
+    experiment = fits[-1]
     total = arguments.n_timesteps
     if total is not None and total != each[experiment].n_timesteps:
         changed = replace(each[experiment], n_timesteps=total)

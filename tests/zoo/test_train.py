@@ -104,6 +104,7 @@ def test_the_best_policy_is_kept_and_judged_by_fresh_episodes(whole: Experiment)
     assert best is not None
     kept = decision_policies.load(whole.best)
     assert kept.num_timesteps == best[0]
+    assert (whole.last / "training").is_dir() and not (whole.best / "training").exists()
     final = json.loads((whole.folder / "final_evaluation.json").read_text())
     assert final["last"]["updates"] == 6 and final["best"]["updates"] == best[0]
     for name, policy in (("best", kept), ("last", decision_policies.load(whole.last))):
@@ -148,9 +149,16 @@ def test_training_cut_in_an_evaluation_repeats_it(
     assert_same_training(whole, Experiment(tmp_path / "dema" / "CartPole-v1_1"))
 
 
-def test_a_finished_training_goes_on_for_longer(tmp_path: Path) -> None:
+def test_a_finished_training_goes_on_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment = trained(tmp_path)
+    assert experiment.curve().until(6).timesteps.tolist() == [3, 6]
     line = "train --algo dema --env CartPole-v1 --resume --quiet --n-timesteps 9 -f"
+    with monkeypatch.context() as patched:
+        stop_after(patched, 8, signal.SIGINT)
+        assert zoo(line, tmp_path) == 130
+    assert not (experiment.folder / "final_evaluation.json").exists()  # it was of 6 updates
     assert zoo(line, tmp_path) == 0
     assert decision_policies.load(experiment.last).num_timesteps == 9
     assert experiment.curve().timesteps.tolist() == [3, 6, 9]
@@ -167,6 +175,8 @@ def test_resume_takes_the_latest_experiment_that_was_begun_with_the_same_options
     assert zoo("train --algo DEMA --seed 1 --resume --quiet -n 7 -f", tmp_path) == 0
     assert decision_policies.load(first.last).num_timesteps == 7
     assert decision_policies.load(second.last).num_timesteps == 6
+    assert zoo("train --algo dema --resume --quiet -n 8 -f", tmp_path) == 0  # 2 is later than 1
+    assert decision_policies.load(second.last).num_timesteps == 8
     line = "train --algo dema --env CartPole-v1 --resume --quiet"
     assert zoo(f"{line} --exp-id 2 --seed 1 -f", tmp_path) == 2
     assert f"  {second.folder}: seed is 2\n" in capsys.readouterr().err
