@@ -1,1 +1,1 @@
-"""Commands around the library: `python -m zoo <verb>`, run from a clone."""
+"""Commands around the library: `python -m zoo <verb>` in a clone, else `decision-policies`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -324,4 +324,5 @@ def play(
                 number += 1
                 yield Played(total, steps, done)
         finally:
-            env.close()
+            with suppress(AttributeError):  # MuJoCo's, of a viewer that could not be opened
+                env.close()

@@ -143,9 +143,18 @@ def frame_of(env: gym.Env[Any, Any]) -> NDArray[np.uint8]:
     """The picture that an environment shows, (height, width, 3).
 
     Raises:
-        ValueError: It shows none.
+        ValueError: It shows none; says what may help.
+        DependencyNotInstalled: A package is missing for it.
     """
-    picture = np.asarray(env.render())
+    try:
+        picture = np.asarray(env.render())
+    except gym.error.DependencyNotInstalled:
+        raise
+    except Exception as error:  # graphics libraries raise their own
+        raise ValueError(
+            f"the environment cannot be drawn here ({type(error).__name__}: {error}); without a "
+            "display MuJoCo draws where MUJOCO_GL=egl or MUJOCO_GL=osmesa is set and works"
+        ) from error
     if picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(f"the environment renders {picture.shape}, no picture in three colours")
     return picture.astype(np.uint8)

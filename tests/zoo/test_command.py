@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+
+import pytest
+
+from .logs_support import SMALL, zoo
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,11 +31,11 @@ def packages_in(name: str) -> list[str]:
 
 def test_every_package_is_in_the_wheel_and_the_zoo_is_inside() -> None:
     packages = settings()["options"]["packages"].split()
-    library, zoo = packages_in("decision_policies"), packages_in("zoo")
-    assert sorted(packages) == sorted([*library, *(f"decision_policies.{name}" for name in zoo)])
+    library, verbs = packages_in("decision_policies"), packages_in("zoo")
+    assert sorted(packages) == sorted([*library, *(f"decision_policies.{name}" for name in verbs)])
     lines = settings()["options"]["package_dir"].strip().splitlines()
     places = dict(line.split(" = ") for line in lines)
-    assert places == {f"decision_policies.{name}": name.replace(".", "/") for name in zoo}
+    assert places == {f"decision_policies.{name}": name.replace(".", "/") for name in verbs}
 
 
 def test_the_command_runs_the_zoo_from_another_folder(tmp_path: Path) -> None:
@@ -48,3 +53,38 @@ def test_the_command_runs_the_zoo_from_another_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: decision-policies train")
     assert "    decision-policies train --algo dema --dataset cartpole/mixed-v0\n" in done.stdout
+
+
+def readme_commands() -> list[str]:
+    """The commands of README's section on the zoo, in their order, without `python -m zoo`."""
+    section = (ROOT / "README.md").read_text().split("## The zoo\n")[1].split("\n## ")[0]
+    return re.findall(r"^python -m zoo (.*)$", section, re.MULTILINE)
+
+
+PATIENCE = {
+    "train": f"--n-timesteps 4 --eval-freq 2 --eval-episodes 2 --hyperparams {SMALL}",
+    "evaluate": "--episodes 2",
+    "push": "--episodes 2 --no-video",
+}
+"""What is added to a command so that it takes a moment only."""
+
+
+def test_the_readmes_session_from_training_to_sharing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = readme_commands()
+    verbs = [command.split()[0] for command in commands]
+    assert verbs == ["train", "evaluate", "enjoy", "record", "plot-train", "push", "pull", "enjoy"]
+    for verb, command in zip(verbs, commands, strict=True):
+        assert zoo(f"{command} {PATIENCE.get(verb, '')}") == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "written: cartpole.mp4" in said.out and "written: plots/dema-CartPole-v1.png" in said.out
+    assert "zoo" not in said.err
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "logs",
+        "plots",
+        "cartpole.mp4",
+        "hub-folder",
+        "pulled",
+    }

@@ -103,6 +103,22 @@ def test_an_environment_that_misses_a_package_says_which(
     )
 
 
+def test_a_machine_that_cannot_draw_is_one_clear_line(
+    logs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(env: gym.Env[int, int]) -> None:
+        raise RuntimeError("no OpenGL")
+
+    monkeypatch.setattr("gymnasium.envs.classic_control.cartpole.CartPoleEnv.render", broken)
+    assert zoo(f"record --algo dema -o {tmp_path / 'x.gif'} -f", logs) == 2
+    said = capsys.readouterr().err
+    assert "cannot be drawn here (RuntimeError: no OpenGL)" in said and "MUJOCO_GL=egl" in said
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
