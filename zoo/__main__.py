@@ -25,6 +25,7 @@ VERBS = {
     "collect": "roll a Stable-Baselines3 agent out into a small Minari dataset",
     "histories": "let learners learn many tasks, and keep how they did as a Minari dataset",
     "in-context": "let policies meet unseen tasks for many episodes; a line, a picture, a JSON",
+    "ship": "put a trained policy into the package, to be loaded as hub/<alias>",
     "study": "run a small experiment over a grid: one question, a table, a picture; resumable",
 }
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from decision_policies import hub
+from decision_policies.hub import registry
 
 from .acting import VIDEO_CURE, Actor
 from .acting import add_arguments as add_actor
 from .benchmark_run import SEED_SETS
 from .card import EPISODES, add_measuring, load_subject, tell
 from .record import record
+from .ship import publish
 
 EXAMPLES = f"""\
 One commit holds the weights, their config and manifest, a card (README.md), the figures of
@@ -30,6 +32,8 @@ examples:
     python -m zoo push dema-cartpole me/dema-cartpole
   the best policy of the latest experiment, seen by nobody else:
     python -m zoo push --algo dema --env CartPole-v1 --load-best me/dema-cartpole --private
+  every policy that the package ships:
+    python -m zoo push --all --namespace me
   to a folder, without measuring anything:
     python -m zoo push dema-cartpole team/dema-cartpole --endpoint /srv/hub --episodes 0
 """
@@ -40,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actor(parser, seed=SEED_SETS["evaluation"])
     add_measuring(parser)
     add = parser.add_argument
-    add("repo_id", metavar="OWNER/NAME", help="the repository; made if it is not there")
+    text = "the repository; made if it is not there"
+    add("repo_id", nargs="?", metavar="OWNER/NAME", help=text)
+    text = "publish every policy that the package ships, see `ship`; needs --namespace"
+    add("--all", action="store_true", help=text)
+    add("--namespace", metavar="OWNER", help="whose repositories they are, with --all")
     text = "let a repository that is made now be seen by its owner only"
     add("--private", action="store_true", help=text)
     text = "another hub: its URL, or a folder (default: $DECISION_POLICIES_HUB, or the Hub)"
@@ -57,6 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
         ValueError: It names nothing that there is, or no repository.
         OSError: There is no such checkpoint, or the hub did not take it.
     """
+    if arguments.all:
+        return _push_all(arguments)
+    if arguments.repo_id is None and arguments.algo is not None:  # the only name is not a policy's
+        arguments.name, arguments.repo_id = None, arguments.name
+    if arguments.repo_id is None:
+        raise ValueError("name the repository, OWNER/NAME, behind the policy")
     hub.check_names(arguments.repo_id, arguments.revision)
     subject = load_subject(arguments)
     story, actor = tell(subject, arguments), subject.actor
@@ -86,6 +100,17 @@ def run(arguments: argparse.Namespace) -> None:
     where = f', endpoint="{arguments.endpoint}"' if arguments.endpoint else ""
     print(f'load it by {type(subject.algorithm).__name__}.load("{made.repo_id}"{where})')
     print(f"or, to go on using exactly this one, with revision={made.commit!r}")
+
+
+def _push_all(arguments: argparse.Namespace) -> None:
+    """Publishes what is shipped."""
+    if arguments.namespace is None or arguments.name is not None:
+        raise ValueError("--all goes with --namespace OWNER, and with no policy of its own")
+    root = registry.POLICIES
+    for made in publish(
+        arguments.namespace, root, endpoint=arguments.endpoint, private=arguments.private
+    ):
+        print(f"{'pushed' if made.changed else 'there already'}: {made.url}")
 
 
 def replay(actor: Actor, folder: Path, quiet: bool) -> Path | None:

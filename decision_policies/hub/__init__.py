@@ -2,7 +2,7 @@
 
 from decision_policies.hub.card import Evaluated, Stage, model_card, results_of
 from decision_policies.hub.find import resolve
-from decision_policies.hub.push import PushResult, check_names, push
+from decision_policies.hub.push import PushResult, check_names, gather, push
 from decision_policies.hub.share import measured, push_algorithm
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "PushResult",
     "Stage",
     "check_names",
+    "gather",
     "measured",
     "model_card",
     "push",

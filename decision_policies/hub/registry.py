@@ -87,14 +87,23 @@ def write(entries: Sequence[Entry], root: Path) -> None:
     Raises:
         CheckpointError: An entry could not be read back.
     """
+    check(entries, root)
     path = root / REGISTRY
     listed = [_as_json(entry) for entry in entries]
-    for item in listed:
-        _entry(path, item)
     text = json.dumps({"policies": listed}, indent=2, allow_nan=False) + "\n"
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def check(entries: Sequence[Entry], root: Path) -> None:
+    """Check that entries can be read back.
+
+    Raises:
+        CheckpointError: One could not; the message names it.
+    """
+    for entry in entries:
+        _entry(root / REGISTRY, _as_json(entry))
 
 
 def find(alias: str, algorithm: str | None = None, root: Path | None = None) -> Entry:
