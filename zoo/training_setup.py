@@ -255,7 +255,9 @@ def choose_recipe(
         notes.append(f"{label} has no table in zoo/hyperparameters: it has its class's defaults")
     recipe = tables.recipe(label, subject.id, **changes)
     check_names(BY_NAME[recipe.class_name], given)
-    recipe = replace(recipe, hyperparameters={**recipe.hyperparameters, **given})
+    # The return that is asked for in evaluations is the policy's own, for whoever loads it.
+    asked = {"target_return": float(recipe.plan.targets[0])}
+    recipe = replace(recipe, hyperparameters={**asked, **recipe.hyperparameters, **given})
     check(label, recipe.class_name, recipe.hyperparameters)
     return recipe, notes
 

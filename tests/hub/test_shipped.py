@@ -1,0 +1,54 @@
+"""What the package ships: every policy of the registry loads without a hub, whole, and acts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import decision_policies
+from decision_policies.algorithms import BY_NAME
+from decision_policies.hub import registry
+from decision_policies.laws.cases import sample
+from decision_policies.spaces import from_json
+
+SHIPPED = registry.read()
+MOST = 15_000_000
+"""Bytes that all policies together may have."""
+
+
+def test_the_package_ships_policies_and_is_still_small() -> None:
+    aliases = {entry.alias for entry in SHIPPED}
+    assert {"cartpole", "hopper", "halfcheetah", "lunarlander", "pendulum", "pointmaze"} <= aliases
+    files = [path for path in registry.POLICIES.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST
+    listed = {entry.folder() for entry in SHIPPED}
+    assert {path.parent for path in files} == {registry.POLICIES, *listed}
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: f"{entry.alias}-{entry.algorithm}")
+def test_a_shipped_policy_is_what_the_registry_says(
+    entry: registry.Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = (entry.folder() / "manifest.json").read_bytes()
+    assert hashlib.sha256(manifest).hexdigest() == entry.sha256
+    card = (entry.folder() / "README.md").read_text()
+    assert str(entry.dataset) in card and entry.environment in card
+    results = json.loads((entry.folder() / "results.json").read_text())
+    assert results["mean_reward"] == pytest.approx(entry.score, abs=0.01)
+    assert results["n_eval_episodes"] >= 16
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there to ask
+    algorithm = BY_NAME[entry.algorithm].load(f"hub/{entry.alias}")
+    assert algorithm.policy is not None
+    assert algorithm.policy.target_return == pytest.approx(entry.target_return)
+    config = json.loads((entry.folder() / "config.json").read_text())
+    space = from_json(config["spec"]["observation_space"], "here")
+    observation = space.sample() if hasattr(space, "spaces") else sample(RNG, space, 1)[0]
+    action, _ = algorithm.predict(observation)
+    assert algorithm.policy.action_space.contains(action)
+    assert type(decision_policies.load(f"hub/{entry.alias}")).__name__ in BY_NAME
+
+
+RNG = np.random.default_rng(0)
