@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test lint benchmark peers clean
+.PHONY: help quickstart test faults lint benchmark peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -16,6 +16,9 @@ quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in
 
 test: $(VENV)/test lint  ## Types, style and all tests, a process on each core
 	$(BIN)/python -m pytest -n auto
+
+faults: $(VENV)/test  ## Some 14 000 injected faults, counted; tests run a slice of them
+	$(BIN)/python -m tests.faults
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -9,8 +9,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
+
+R = TypeVar("R")
+
+PATIENCE = 10.0
+"""Seconds for which a folder may change hands again and again before it is given up."""
 
 _writing: set[str] = set()
 """Tokens of the writers at work in this process, so that threads spare each other's folders."""
@@ -72,6 +78,27 @@ def recover(target: Path) -> None:
         return
 
 
+def steadily(target: Path, read: Callable[[], R]) -> R:
+    """Read a folder that another process may replace meanwhile; then it is read again.
+
+    Args:
+        target: The folder.
+        read: Reads it; what it returns or raises counts only if the folder stayed the same.
+    """
+    patience = time.monotonic() + PATIENCE
+    while True:
+        before = _identity(target)
+        try:
+            result = read()
+        except (OSError, ValueError):
+            if before == _identity(target) or time.monotonic() > patience:
+                raise
+        else:
+            if before == _identity(target) or time.monotonic() > patience:
+                return result
+        time.sleep(0.001)
+
+
 def clean(target: Path) -> None:
     """Remove what crashed writers left beside the target."""
     recover(target)
@@ -89,7 +116,35 @@ def _strays(target: Path, kind: str) -> list[Path]:
         return []
 
 
+def _identity(target: Path) -> tuple[int, ...] | None:
+    """Tell one folder of a name from the next; None while there is none."""
+    try:
+        found = target.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
 def _swap(new: Path, target: Path, old: Path) -> None:
+    """Put the new folder in the target's place, again if another writer comes in between."""
+    patience = time.monotonic() + PATIENCE
+    while True:
+        try:
+            _exchange(new, target, old)
+            return
+        except OSError as error:
+            raced = error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
+            if not raced or not new.exists() or time.monotonic() > patience:
+                raise
+        if old.exists():  # the other writer's stands in its place
+            spent = old.with_name(f"{new.name[:-8]}{uuid.uuid4().hex[:8]}")
+            with contextlib.suppress(OSError):
+                old.rename(spent)
+            shutil.rmtree(spent, ignore_errors=True)
+        time.sleep(0.001)
+
+
+def _exchange(new: Path, target: Path, old: Path) -> None:
     """Put the new folder in the target's place; a replaced one ends up under the new one's name."""
     replaces = target.exists()
     if replaces:

@@ -29,6 +29,7 @@ CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 TRAINING_TENSORS, TRAINING_VALUES = "training/tensors.safetensors", "training/values.json"
 PLAIN, TRAINING = frozenset({CONFIG, WEIGHTS}), frozenset({TRAINING_TENSORS, TRAINING_VALUES})
 MAX_HEADER = 1 << 24
+DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 Signature = Mapping[str, tuple[str, tuple[int, ...]]]
 """dtype and shape of each tensor, by name."""
@@ -100,7 +101,7 @@ def write(
         OSError: It cannot be written; what was there is untouched.
     """
     target = Path(folder).resolve()  # what a symbolic link points to is replaced, not the link
-    _check_free(target)
+    atomic.steadily(target, lambda: _check_free(target))
     _check_finite(weights, f"saving {target}")
     header = {"format_version": FORMAT, "library_version": __version__}
     files = {CONFIG: _dump({**header, **config}), WEIGHTS: _pack(weights)}
@@ -133,6 +134,10 @@ def open_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         CheckpointError: It is no checkpoint, not whole, or altered.
     """
     target = Path(folder)
+    return atomic.steadily(target, lambda: _open(target))
+
+
+def _open(target: Path) -> Checkpoint:
     atomic.recover(target)
     if not target.exists():
         raise FileNotFoundError(f"no checkpoint at {str(target)!r} (in the folder {Path.cwd()})")
@@ -251,7 +256,7 @@ def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         data = json.loads(head)
         data.pop("__metadata__", None)
         return {k: (str(v["dtype"]), tuple(int(n) for n in v["shape"])) for k, v in data.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (*DAMAGED, RecursionError) as error:
         raise CheckpointError(f"{path} has no valid safetensors header: {error!r}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import threading
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -12,10 +13,27 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from decision_policies.spaces import leaf_size, split
+from decision_policies.spaces import LARGEST, leaf_size, split
 
-LARGEST = float(np.finfo(np.float32).max)
-"""The model works in float32; beyond this, a finite float64 would become infinite."""
+
+class Turn:
+    """Lets one call at a time into a policy; a copy of it, or what is unpickled, is a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"thread {threading.current_thread().name!r} called a policy that another thread "
+                "is using; its memory is one session, so give each thread its own: policy.fork()"
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
+        return Turn, ()
 
 
 def observation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, SupportsFloat
@@ -20,6 +21,9 @@ from decision_policies.contexts import Context, Executed, make_context
 from decision_policies.feedback import Feedback
 from decision_policies.models.model import SequenceModel
 from decision_policies.spec import Inference
+
+if hasattr(os, "register_at_fork"):  # torch's pool of threads is not forked: to wait for it hangs
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass
@@ -92,6 +96,7 @@ class SequencePolicy:
         self._rng = np.random.default_rng(seed)
         self._session: Session | None = None
         self._warned = False
+        self._turn = inputs.Turn()
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
@@ -145,6 +150,7 @@ class SequencePolicy:
                 than before, or a state handed in. Nothing has changed then; the call can be
                 repeated. Or the network's output is not finite; the session is reset then.
             TypeError: The observation is of a wrong kind, such as the pair that `reset` returns.
+            RuntimeError: Another thread is in a call just now. Nothing has changed then.
         """
         if state is not None:
             raise ValueError(
@@ -157,21 +163,22 @@ class SequencePolicy:
         starts = None if episode_start is None else inputs.flags(episode_start, rows)
         rewards = None if reward is None else inputs.rewards(reward, rows)
         anew = starts is not None and bool(starts.all())
-        session = self._session
-        if session is None or (anew and len(session.starts) != rows):
-            session = self._begin(rows)
-        elif len(session.starts) != rows:
-            raise ValueError(
-                f"got observations of {rows} environments, but this session has "
-                f"{len(session.starts)}: call reset() before changing the number of environments"
-            )
-        self._session = session  # nothing can fail from here on
-        session.single = single
-        if rewards is not None:
-            self._pay(session, rewards)
-        if starts is not None:
-            session.starts |= starts
-        return self._act(session, batch, deterministic), None
+        with self._turn:
+            session = self._session
+            if session is None or (anew and len(session.starts) != rows):
+                session = self._begin(rows)
+            elif len(session.starts) != rows:
+                raise ValueError(
+                    f"got observations of {rows} environments, but this session has "
+                    f"{len(session.starts)}: call reset() before changing their number"
+                )
+            self._session = session  # nothing can fail from here on
+            session.single = single
+            if rewards is not None:
+                self._pay(session, rewards)
+            if starts is not None:
+                session.starts |= starts
+            return self._act(session, batch, deterministic), None
 
     def observe(
         self,
@@ -194,17 +201,18 @@ class SequencePolicy:
 
         Before the first `predict` there is nothing to report on, and the call does nothing.
         """
-        session = self._session
-        if session is None:
-            return
-        rows = len(session.starts)
-        rewards = inputs.rewards(reward, rows)
-        ends = inputs.flags(terminated, rows) | inputs.flags(truncated, rows)
-        if action is not None and session.actions is not None:
-            space = self.spec.action_space
-            session.actions = inputs.actions(action, space, rows, single=session.single)
-        self._pay(session, rewards)
-        session.starts |= ends
+        with self._turn:
+            session = self._session
+            if session is None:
+                return
+            rows = len(session.starts)
+            rewards = inputs.rewards(reward, rows)
+            ends = inputs.flags(terminated, rows) | inputs.flags(truncated, rows)
+            if action is not None and session.actions is not None:
+                space = self.spec.action_space
+                session.actions = inputs.actions(action, space, rows, single=session.single)
+            self._pay(session, rewards)
+            session.starts |= ends
 
     def reset(self, target_return: ArrayLike | None = None) -> None:
         """Forget everything: context, clock, return-to-go, number of environments.
@@ -253,6 +261,7 @@ class SequencePolicy:
         fork.inference = self._checked(inference or self.inference)
         fork._rng = np.random.default_rng(seed)
         fork._session = None
+        fork._turn = inputs.Turn()
         return fork
 
     def _checked(self, inference: Inference) -> Inference:

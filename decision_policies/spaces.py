@@ -14,6 +14,8 @@ from decision_policies.errors import CheckpointError, UnsupportedSpaceError
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 DTYPES = frozenset(["float16", "float32", "float64", "bool", *INTEGERS])
+LARGEST = float(np.finfo(np.float32).max)
+"""Models work in float32; beyond this, a finite float64 would become infinite."""
 MAX_ELEMENTS = 1 << 24
 MAX_RANK = 8
 MAX_DEPTH = 8
@@ -272,12 +274,19 @@ def _array(data: object, shape: tuple[int, ...], dtype: str, name: str) -> NDArr
     def value(x: object) -> float:
         if x in ("inf", "-inf") and isinstance(x, str):
             return float(x)
-        if isinstance(x, (int, float)) and math.isfinite(x):
+        kind = bool if dtype == "bool" else (int, float)
+        if isinstance(x, bool) == (kind is bool) and isinstance(x, kind) and math.isfinite(x):
             return x
         raise CheckpointError(f"{name}: {x!r} is no number")
 
-    if isinstance(data, list):
-        if len(data) != math.prod(shape):
-            raise CheckpointError(f"{name}: {len(data)} values for the shape {list(shape)}")
-        return np.array([value(x) for x in data], dtype).reshape(shape)
-    return np.full(shape, value(data), dtype)
+    size = math.prod(shape)
+    given = [value(x) for x in (data if isinstance(data, list) else [data])]
+    if len(given) != size and (isinstance(data, list) or not size):
+        raise CheckpointError(f"{name}: {len(given)} values for the shape {list(shape)}")
+    with np.errstate(over="ignore"):  # what overflows is named below
+        array = np.array(given, dtype)
+    held = array.tolist()
+    if held != given:
+        odd = next(x for x, y in zip(given, held, strict=True) if x != y)
+        raise CheckpointError(f"{name}: {odd!r} is no value of {dtype}")
+    return array.reshape(shape) if len(given) == size else np.full(shape, held[0], dtype)

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from decision_policies import spaces as space_codec
 from decision_policies.errors import CheckpointError
+from decision_policies.spaces import LARGEST
 
 Modality: TypeAlias = Literal["return", "observation", "action", "reward"]
 Layout: TypeAlias = Literal["B3LD", "BL3D"]
@@ -85,8 +86,8 @@ class SequenceSpec:
             raise ValueError("rewards are tokens in the layout 'B3LD' only, got 'BL3D'")
         if not (math.isfinite(self.return_scale) and self.return_scale > 0):
             raise ValueError(f"return_scale must be positive, got {self.return_scale}")
-        if not math.isfinite(self.target_return):
-            raise ValueError(f"target_return must be finite, got {self.target_return}")
+        if not abs(self.target_return) <= LARGEST:
+            raise ValueError(f"target_return must be finite in float32, got {self.target_return}")
         if type(self.clip_rewards) is not bool:
             raise ValueError(f"clip_rewards must be False or True, got {self.clip_rewards!r}")
 
@@ -155,8 +156,10 @@ class SequenceSpec:
         if type(values["context_length"]) is not int or values["context_length"] > 1 << 20:
             raise CheckpointError(f"spec.context_length: bad value {values['context_length']!r}")
         for name in ("return_scale", "target_return"):
-            if type(values[name]) not in (int, float):
-                raise CheckpointError(f"spec.{name}: expected a number, got {values[name]!r}")
+            value = values[name]
+            if type(value) not in (int, float) or float(value) != value:
+                raise CheckpointError(f"spec.{name}: expected a number, got {value!r}")
+            values[name] = float(value)
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:

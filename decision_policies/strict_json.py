@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,8 @@ def parse_json(path: Path, content: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) != len(pairs):
-            raise CheckpointError(f"{path}: a key is there twice")
+            twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+            raise CheckpointError(f"{path}: a key is there twice: {reprlib.repr(twice)}")
         return made
 
     def refuse(constant: str) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from decision_policies import checkpoint, tree
+from decision_policies import atomic, checkpoint, tree
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import CheckpointError
 from decision_policies.learning import hyperparameters
@@ -31,6 +31,9 @@ ENTRIES = {
     "source",
     "num_timesteps",
 }
+
+DAMAGED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What forged numbers, names and shapes may raise where they are put to use."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class SavedTraining:
             self._check_fit(training)
             try:
                 training.load_state_dict(self.tensors, self.values)
-            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            except DAMAGED as error:
                 raise CheckpointError(f"the training state is damaged: {error!r}") from error
         else:
             warnings.warn(
@@ -81,14 +84,19 @@ class SavedTraining:
                 "training_state=False to begin with a new optimiser"
             )
         for name, tensor in self.tensors.items():
-            if name != "random" and (
-                wanted.get(name) != tensor.shape or not bool(tensor.isfinite().all())
-            ):
+            if name != "random" and (wanted.get(name) != tensor.shape or not _sound(name, tensor)):
                 raise CheckpointError(
-                    f"the training state does not fit the model, or is not finite: {name} is "
+                    "the training state does not fit the model, is not finite, or negative where "
+                    f"it must not be: {name} is "
                     f"{list(tensor.shape)}, expected {list(wanted.get(name, []))}; load again and "
                     "save with training_state=False to begin with a new optimiser"
                 )
+
+
+def _sound(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor of the training state is finite, and no count or square negative."""
+    signed = not name.startswith("optimizer.") or name.endswith(".exp_avg")
+    return bool(tensor.isfinite().all()) and (signed or bool((tensor >= 0).all()))
 
 
 class Learner(Protocol):
@@ -170,7 +178,12 @@ def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
 
 def load(cls: type[A], path: str | PathLike[str], device: str, name: str) -> A:
     """Read an algorithm from a folder that was asked for by a name; see `Stored.load`."""
-    saved = checkpoint.open_checkpoint(without_zip(path))
+    folder = without_zip(path)
+    return atomic.steadily(folder, lambda: _load(cls, folder, device, name))
+
+
+def _load(cls: type[A], path: Path, device: str, name: str) -> A:
+    saved = checkpoint.open_checkpoint(path)
     config = saved.config
     if set(config) != ENTRIES:
         odd = sorted(set(config) ^ ENTRIES)

@@ -14,6 +14,27 @@ from tests.hub.server import Hub
 REPO = "alice/hopper"
 
 
+def reachable(patch: pytest.MonkeyPatch, home: Path) -> Path:
+    """Let the client reach the loopback server, and keep it out of homes; return its cache."""
+    from huggingface_hub import constants
+
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DECISION_POLICIES_HUB"):
+        patch.delenv(name, raising=False)
+    patch.setenv("DECISION_POLICIES_CACHE", str(home / "cache"))
+    return home / "cache"
+
+
+def impatient(patch: pytest.MonkeyPatch) -> None:
+    """Let the client ask again without a pause."""
+    from decision_policies.hub import client
+
+    patch.setattr(client, "PAUSE", 0.0)
+    patch.setattr(client, "LONGEST_PAUSE", 0.01)
+
+
 def kept(cache: Path) -> list[str]:
     """List every file in the cache."""
     return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())

@@ -7,22 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.cases import impatient, reachable
 from tests.hub.server import Hub
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let the client reach the network, which here is the loopback server; keep out of homes."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DECISION_POLICIES_HUB"):
-        monkeypatch.delenv(name, raising=False)
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("DECISION_POLICIES_CACHE", str(folder))
-    return folder
+    return reachable(monkeypatch, tmp_path)
 
 
 @pytest.fixture(params=["in place", "redirects"])
@@ -42,9 +34,6 @@ def plain_hub() -> Iterator[Hub]:
 @pytest.fixture
 def served(plain_hub: Hub, original: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """Serve the tiny policy as alice/hopper, to a client that does not pause."""
-    from decision_policies.hub import client
-
-    monkeypatch.setattr(client, "PAUSE", 0.0)
-    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.01)
+    impatient(monkeypatch)
     plain_hub.publish("alice/hopper", original)
     return plain_hub
