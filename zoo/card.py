@@ -14,7 +14,7 @@ import numpy as np
 
 import decision_policies
 from decision_policies import SequenceAlgorithm, evaluate_in_context, evaluate_policy, hub
-from decision_policies.checkpoint import open_checkpoint
+from decision_policies.checkpoint import Checkpoint, open_checkpoint
 from decision_policies.data.minari_histories import names_histories
 from decision_policies.data.minari_source import load_minari
 from decision_policies.errors import DatasetError
@@ -114,15 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
     saved = open_checkpoint(hub.resolve(subject.path))
     results = results_beside(saved.folder) if story.evaluation is None else None
     if story.evaluation is not None and subject.actor is not None:
-        actor = subject.actor
-        results = hub.measured(
-            saved,
-            story.evaluation,
-            actor.environment,
-            options=story.options,
-            target_return=actor.asked(),
-            deterministic=actor.deterministic,
-        )
+        results = figures(saved, story, story.evaluation, subject.actor)
     card = hub.model_card(
         saved,
         arguments.repo_id or subject.path,
@@ -137,6 +129,20 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         write_whole(arguments.output, card)
         print(f"written: {arguments.output}")
+
+
+def figures(
+    saved: Checkpoint, story: Story, evaluation: Evaluation, actor: Actor
+) -> dict[str, Any]:
+    """The content of results.json for episodes that were played."""
+    return hub.measured(
+        saved,
+        evaluation,
+        actor.environment,
+        options=story.options,
+        target_return=actor.asked(),
+        deterministic=actor.deterministic,
+    )
 
 
 def load_subject(arguments: argparse.Namespace) -> Subject:

@@ -14,7 +14,7 @@ from decision_policies.hub import registry
 
 from .acting import add_arguments as add_actor
 from .benchmark_run import SEED_SETS
-from .card import add_measuring, load_subject, results_beside, tell
+from .card import add_measuring, figures, load_subject, results_beside, tell
 
 EXAMPLES = """\
 For those who release the package. What is shipped is loaded without a network, by everybody:
@@ -59,14 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         folder = Path(temporary) / "policy"
         subject.algorithm.save(folder, training_state=False)
         saved = open_checkpoint(folder)
-        results = hub.measured(
-            saved,
-            story.evaluation,
-            actor.environment,
-            options=story.options,
-            target_return=actor.asked(),
-            deterministic=actor.deterministic,
-        )
+        results = figures(saved, story, story.evaluation, actor)
         card = hub.model_card(
             saved,
             f"hub/{arguments.alias}",
