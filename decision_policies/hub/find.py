@@ -31,7 +31,7 @@ def resolve(
 
     - a path object, or text that can only be a path (`./x`, `/x`, `~/x`, `a/b/c`): that folder;
     - `hf://owner/name[@revision][/subfolder]`, or a repository's page: a hub's repository;
-    - `file:///root/owner/name[@revision][/subfolder]`: a repository in a folder that is a hub;
+    - `file:///srv/hub/owner/name[@revision][/subfolder]`: a repository in a folder that is a hub;
     - `owner/name[@revision][/subfolder]`: the folder of that name if there is one, else a hub's
       repository, in the folder `$DECISION_POLICIES_HUB` if that is set;
     - of those, `hub/<alias>[@revision]`: a policy that the package ships, or knows;
