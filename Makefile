@@ -4,6 +4,7 @@ VENV ?= .venv
 PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+KERNELS := setup.py $(wildcard decision_policies/ops/native/*.[ch])
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help quickstart test faults lint benchmark peers clean
@@ -37,15 +38,15 @@ peers: $(PEERS)/ready  ## Make .venv-peers with d3rlpy, for its rows of `python 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/quickstart: setup.cfg constraints.txt | $(BIN)/pip
+$(VENV)/quickstart: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip
 	$(INSTALL) -e '.[plots,progress]'
 	touch $@
 
-$(VENV)/test: setup.cfg constraints.txt | $(BIN)/pip
+$(VENV)/test: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip
 	$(INSTALL) -e '.[test]'
 	touch $@
 
-$(VENV)/benchmarks: setup.cfg constraints.txt | $(BIN)/pip
+$(VENV)/benchmarks: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip
 	$(INSTALL) -e '.[benchmarks]'
 	touch $@
 

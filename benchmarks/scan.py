@@ -12,7 +12,7 @@ from mambapy.pscan import pscan  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.timing import paired  # noqa: E402
-from decision_policies.ops import selective_scan  # noqa: E402
+from decision_policies.ops import Backend, backends, scan_native, selective_scan  # noqa: E402
 
 SHAPES = [(64, 60, 256, 16), (64, 60, 128, 16), (8, 1000, 256, 16)]
 REPEATS = 9
@@ -20,9 +20,13 @@ REPEATS = 9
 Scan = Callable[..., Tensor]
 
 
-def ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """Scan with this package."""
-    return selective_scan(u, delta, A, B, C, D)[0]
+def ours(backend: Backend) -> Scan:
+    """Scan with one of this package's implementations."""
+
+    def scan(*arguments: Tensor) -> Tensor:
+        return selective_scan(*arguments, backend=backend)[0]
+
+    return scan
 
 
 def theirs(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
@@ -74,26 +78,35 @@ def largest_difference(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> f
 
 
 def main() -> None:
-    """Print one line per shape and pass."""
+    """Print one line per shape, implementation and pass."""
     print(f"selective scan, float32, one thread, CPU time, medians of {REPEATS} alternating calls")
-    print(f"{'(B, L, E, N)':20} {'pass':18} {'ours':>20} {'mambapy':>11} {'ratio':>7}")
+    print(f"by itself the package would take: {backends()['scan']}")
+    print(f"{'(B, L, E, N)':20} {'pass':18} {'ours':>27} {'mambapy':>11} {'ratio':>7}")
+    implementations: list[Backend] = ["torch"] if scan_native.problem() else ["native", "torch"]
     for shape in SHAPES:
-        arguments = make_arguments(*shape)
-        elements = shape[0] * shape[1] * shape[2] * shape[3]
-        our_pass, their_pass = (forward_backward(scan, arguments) for scan in (ours, theirs))
-        difference = largest_difference(our_pass(), their_pass())
-        for name, left, right in (
-            ("forward", forward(ours, arguments), forward(theirs, arguments)),
-            ("forward+backward", our_pass, their_pass),
-        ):
-            timing = paired(left, right, REPEATS)
-            per_element = f"({timing.left / elements * 1e9:.2f} ns/el)"
-            print(
-                f"{shape!s:20} {name:18} {timing.left * 1e3:6.1f} ms {per_element:>11}"
-                f" {timing.right * 1e3:8.1f} ms {timing.ratio:6.1f}x",
-                flush=True,
-            )
-        print(f"{'':20} gradients of the two agree to {difference:.0e} of the largest")
+        for backend in implementations:
+            compare(shape, backend)
+
+
+def compare(shape: tuple[int, int, int, int], backend: Backend) -> None:
+    """Print the lines of one shape and one of our implementations."""
+    arguments = make_arguments(*shape)
+    elements = shape[0] * shape[1] * shape[2] * shape[3]
+    scan = ours(backend)
+    our_pass, their_pass = (forward_backward(side, arguments) for side in (scan, theirs))
+    difference = largest_difference(our_pass(), their_pass())
+    for name, left, right in (
+        ("forward", forward(scan, arguments), forward(theirs, arguments)),
+        ("forward+backward", our_pass, their_pass),
+    ):
+        timing = paired(left, right, REPEATS)
+        per_element = f"({timing.left / elements * 1e9:.2f} ns/el)"
+        print(
+            f"{shape!s:20} {name:18} {backend:6} {timing.left * 1e3:6.1f} ms {per_element:>11}"
+            f" {timing.right * 1e3:8.1f} ms {timing.ratio:6.1f}x",
+            flush=True,
+        )
+    print(f"{'':20} gradients of the two agree to {difference:.0e} of the largest")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from decision_policies.evaluation import evaluate_policy
     from decision_policies.in_context import evaluate_in_context
     from decision_policies.laws import check_algorithm
+    from decision_policies.ops import backends
     from decision_policies.policy import SequencePolicy
     from decision_policies.spec import SequenceSpec
 
@@ -49,6 +50,7 @@ _HOMES = {
     "SequencePolicy": "decision_policies.policy",
     "SequenceSpec": "decision_policies.spec",
     "Trajectories": "decision_policies.data",
+    "backends": "decision_policies.ops",
     "check_algorithm": "decision_policies.laws",
     "evaluate_in_context": "decision_policies.in_context",
     "evaluate_policy": "decision_policies.evaluation",
@@ -70,6 +72,7 @@ __all__ = [
     "SequenceSpec",
     "Trajectories",
     "__version__",
+    "backends",
     "check_algorithm",
     "evaluate_in_context",
     "evaluate_policy",

@@ -53,7 +53,8 @@ def test_acting_prints_each_way_of_remembering(capsys: pytest.CaptureFixture[str
 
 def test_scan_agrees_with_its_peer() -> None:
     arguments = scan.make_arguments(2, 3, 4, 5)
-    ours, theirs = (scan.forward_backward(side, arguments)() for side in (scan.ours, scan.theirs))
+    sides = (scan.ours("auto"), scan.theirs)
+    ours, theirs = (scan.forward_backward(side, arguments)() for side in sides)
     assert scan.largest_difference(ours, theirs) < 1e-5
 
 

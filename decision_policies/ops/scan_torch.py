@@ -50,11 +50,9 @@ def selective_scan(
     Arguments and results are those of ``decision_policies.ops.selective_scan``.
 
     Raises:
-        ValueError: if the sequence is empty, or a gradient is wanted of mixed number types.
+        ValueError: if a gradient is wanted of mixed number types.
     """
     length = u.shape[1]
-    if length == 0:
-        raise ValueError("the sequence is empty (L = 0): give the scan at least one token.")
     tensors = (u, delta, A, B, C, D, state)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         types = {str(x.dtype) for x in tensors if x is not None}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from decision_policies.ops import scan_torch
+from decision_policies.ops import scan_native, scan_torch
 
-Backend = Literal["auto", "reference", "torch"]
+Backend = Literal["auto", "reference", "torch", "native"]
 
 
 def selective_scan(
@@ -42,17 +43,21 @@ def selective_scan(
         D: weight of the skip connection, shape (E,).
         state: state before the first token, shape (B, N, E); ``None`` stands for zeros. It is
             read, never written.
-        backend: ``"torch"`` is the fast implementation, ``"reference"`` the plain loop it is
-            tested against. ``"auto"`` takes the fastest one at hand.
+        backend: ``"native"`` is the compiled implementation, ``"torch"`` the fast one that works
+            everywhere, ``"reference"`` the plain loop they are tested against. ``"auto"`` takes
+            the fastest one at hand.
 
     Returns:
         The output ``y``, shape (B, L, E), and the state after the last token, shape (B, N, E).
         Both carry gradients to every argument.
 
     Raises:
-        ValueError: if the sequence is empty, the shapes disagree or the backend is unknown.
+        ValueError: if the sequence is empty, the shapes disagree, or the backend is unknown or
+            cannot be used.
     """
     rows, length, width = u.shape
+    if length == 0:
+        raise ValueError("the sequence is empty (L = 0): give the scan at least one token.")
     size = (rows, length, A.shape[1])
     if (
         delta.shape != u.shape
@@ -62,11 +67,33 @@ def selective_scan(
         or (state is not None and state.shape != (rows, size[2], width))
     ):
         raise ValueError(_shape_error(u, delta, A, B, C, state))
-    if backend == "auto" or backend == "torch":
-        return scan_torch.selective_scan(u, delta, A, B, C, D, state)
     if backend == "reference":
         return selective_scan_reference(u, delta, A, B, C, D, state)
-    raise ValueError(f"backend={backend!r} is unknown: use 'auto', 'reference' or 'torch'.")
+    given = (u, delta, A, B, C, D, state)
+    if any(x is not None and x.dtype in (torch.bfloat16, torch.float16) for x in given):
+        wide = (None if x is None else x.float() for x in given)
+        y, last = selective_scan(*wide, backend=backend)  # type: ignore[arg-type]
+        return y.to(u.dtype), last if state is None else last.to(state.dtype)
+    return _implementation(backend, given)(*given)
+
+
+def _implementation(
+    backend: Backend, given: tuple[Tensor | None, ...]
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Choose between the compiled scan and torch's."""
+    if backend == "torch":
+        return scan_torch.selective_scan
+    if backend == "auto":
+        usable = scan_native.fits(given) and not scan_native.problem()
+        return scan_native.selective_scan if usable else scan_torch.selective_scan
+    if backend != "native":
+        raise ValueError(
+            f"backend={backend!r} is unknown: use 'auto', 'native', 'reference' or 'torch'."
+        )
+    if scan_native.problem() or not scan_native.fits(given):
+        why = scan_native.problem() or "it takes float32 and bfloat16 tensors on the CPU only"
+        raise ValueError(f"backend='native' cannot be used: {why}.")
+    return scan_native.selective_scan
 
 
 def selective_scan_reference(

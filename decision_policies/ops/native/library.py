@@ -1,0 +1,78 @@
+"""Find the native library, make sure that it is ours and right, and say what became of it."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+SWITCH = "DECISION_POLICIES_NATIVE"
+"""Environment variable: "off", or one of `INSTRUCTION_SETS` instead of the widest."""
+
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+"""From the narrowest; "baseline" is what every processor of the kind has (SSE2, NEON)."""
+
+HERE = Path(__file__).parent
+PATH = HERE / "kernels.so"
+
+
+@dataclass(frozen=True)
+class Native:
+    """The library, or why there is none.
+
+    Attributes:
+        library: The loaded library; None where there is none to use.
+        instruction_set: The one of `INSTRUCTION_SETS` whose functions are called; "" without.
+        reason: One line for people.
+    """
+
+    library: ctypes.CDLL | None
+    instruction_set: str
+    reason: str
+
+
+def source_digest(folder: Path = HERE) -> str:
+    """Digest the C sources of a folder; a library knows the digest that it was built with."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.[ch]")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@cache
+def native() -> Native:
+    """Load the native library once; where it cannot be used, log one line that says why.
+
+    Raises:
+        ValueError: If the environment variable names no instruction set.
+    """
+    found = _load(os.environ.get(SWITCH, ""))
+    if found.library is None:
+        logging.getLogger(__name__).info("native kernels are not used: %s", found.reason)
+    return found
+
+
+def _load(choice: str) -> Native:
+    if choice not in ("", "off", *INSTRUCTION_SETS):
+        raise ValueError(f"{SWITCH} must be 'off' or one of {INSTRUCTION_SETS}, got {choice!r}")
+    if choice == "off":
+        return Native(None, "", f"{SWITCH}=off")
+    if not PATH.exists():
+        return Native(None, "", "no C compiler was found when the package was installed")
+    try:
+        library = ctypes.CDLL(str(PATH))
+        for function in (library.source_digest, library.instruction_set):
+            function.restype = ctypes.c_char_p
+        built, widest = library.source_digest().decode(), library.instruction_set().decode()
+    except (OSError, AttributeError, UnicodeDecodeError) as error:
+        return Native(None, "", f"{PATH} cannot be loaded ({error}); install the package again")
+    if built != source_digest():
+        return Native(None, "", f"{PATH} was built from other source; install the package again")
+    chosen = choice or widest
+    if INSTRUCTION_SETS.index(chosen) > INSTRUCTION_SETS.index(widest):
+        return Native(None, "", f"{SWITCH}={chosen}, but this processor has {widest} only")
+    return Native(library, chosen, f"{chosen} of {PATH.name}, built from this source")

@@ -1,0 +1,233 @@
+"""The selective scan by the native library: states in registers, rows shared out over threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from decision_policies.ops import scan_torch
+from decision_policies.ops.native.library import native
+
+CHUNK = 16
+"""Tokens between two states that the forward pass keeps; `native/scan.h` has the same number."""
+
+WORTH_A_THREAD = 1 << 18
+"""Elements (B * L * E * N) that each thread must have to scan, or fewer threads are woken."""
+
+TOLERANCE = 1e-4
+"""Largest difference from `scan_torch`, relative, that the check before the first use lets pass."""
+
+
+class _Rows(NamedTuple):
+    """The tensors of `struct scan` in native/scan.h whose first axis is the row, in its order."""
+
+    u: Tensor
+    delta: Tensor
+    B: Tensor
+    C: Tensor
+    state: Tensor | None
+    y: Tensor | None = None
+    last: Tensor | None = None
+    kept: Tensor | None = None
+    grad_y: Tensor | None = None
+    grad_state: Tensor | None = None
+    grad_u: Tensor | None = None
+    grad_delta: Tensor | None = None
+    grad_B: Tensor | None = None
+    grad_C: Tensor | None = None
+
+    def cut(self, start: int, end: int) -> _Rows:
+        """Give the same of some rows."""
+        u, delta, B, C = (x[start:end] for x in self[:4])
+        return _Rows(u, delta, B, C, *(None if x is None else x[start:end] for x in self[4:]))
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Scan; arguments and results are those of ``decision_policies.ops.selective_scan``.
+
+    All tensors are float32 on the CPU. Sums over rows are taken thread by thread, so the gradients
+    of A and D depend on the number of torch's threads in their last digit; nothing else does.
+    """
+    tensors = (u, delta, A, B, C, D, state)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+        y, last = _Scan.apply(*tensors)  # type: ignore[no-untyped-call]
+        return y, last
+    return _forward(_dense(u), _dense(delta), _rates(A), _dense(B), _dense(C), D, state, None)
+
+
+def fits(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether the library can take them: plain float32 tensors on the CPU, and no tracing."""
+    plain = (Tensor, torch.nn.Parameter)
+    return not torch.compiler.is_compiling() and all(
+        x is None or (x.dtype is torch.float32 and x.device.type == "cpu" and type(x) in plain)
+        for x in tensors
+    )
+
+
+@cache
+def problem() -> str:
+    """Say why the library cannot be used, in one line; nothing where it can.
+
+    Before the first use a scan of odd sizes is compared with `scan_torch`, values and gradients.
+    """
+    if native().library is None:
+        return native().reason
+    generator = torch.Generator().manual_seed(0)
+    rows, length, width, n = 3, CHUNK + 3, 19, 17
+    shapes = [(rows, length, width)] * 2 + [(width, n)] + [(rows, length, n)] * 2
+    drawn = [torch.randn(*s, generator=generator) for s in [*shapes, (width,), (rows, n, width)]]
+    drawn[1], drawn[2] = drawn[1].exp(), -drawn[2].exp()
+    with torch.inference_mode(False), torch.enable_grad():
+        results = []
+        for scan in (selective_scan, scan_torch.selective_scan):
+            leaves = [x.clone().requires_grad_() for x in drawn]
+            y, last = scan(*leaves)
+            results.append([y, last, *torch.autograd.grad((y.sin().sum() + last.sum(),), leaves)])
+        wrong = [
+            float((ours.detach() - theirs.detach()).abs().max() / theirs.detach().abs().max())
+            for ours, theirs in zip(*results, strict=True)
+        ]
+    if all(error < TOLERANCE for error in wrong):
+        return ""
+    return f"{native().reason}: it failed its check (relative errors {wrong})"
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Give x with neighbours along the last axis; strides of the others may be any."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _rates(A: Tensor) -> Tensor:
+    """Lay the decay rates (E, N) out as the library wants them, (N, E)."""
+    return A.detach().t().contiguous()
+
+
+def _forward(
+    u: Tensor,
+    delta: Tensor,
+    rates: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor | None,
+    kept: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    y = torch.empty(u.shape)
+    last = torch.empty(len(u), *rates.shape)
+    state = None if state is None else state.contiguous()
+    rows = _Rows(u, delta, B, C, state, y, last, kept)
+    _call("scan_forward", rows, rates, D.contiguous())
+    return y, last
+
+
+class _Scan(torch.autograd.Function):
+    """The scan with its gradients, for which the states of a chunk are computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Any) -> Any:
+        u, delta, A, B, C, D, state = tensors
+        u, delta, B, C = (_dense(x) for x in (u, delta, B, C))
+        rates = _rates(A)
+        kept = torch.empty(len(u), -(-u.shape[1] // CHUNK), *rates.shape)
+        ctx.save_for_backward(u, delta, rates, B, C, D, kept)
+        ctx.set_materialize_grads(False)
+        return _forward(u, delta, rates, B, C, D, state, kept)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        grad_y, grad_last = gradients
+        u, delta, rates, B, C, D, kept = ctx.saved_tensors
+        grad_y = torch.zeros(u.shape) if grad_y is None else grad_y.contiguous()
+        shape = (len(u), *rates.shape)
+        carry = torch.zeros(shape) if grad_last is None else grad_last.contiguous().clone()
+        grads = [torch.empty(x.shape) for x in (u, delta, B, C)]
+        rows = _Rows(u, delta, B, C, None, None, None, kept, grad_y, carry, *grads)
+        grad_A, grad_D = _call("scan_backward", rows, rates, D.contiguous())
+        grad_state = carry if ctx.needs_input_grad[6] else None
+        return grads[0], grads[1], grad_A.t(), grads[2], grads[3], grad_D, grad_state
+
+
+def _call(name: str, rows: _Rows, rates: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """Share the rows out over torch's number of threads; give the gradients of A (N, E) and D."""
+    count = len(rows.u)
+    elements = rows.u.numel() * len(rates)
+    threads = min(torch.get_num_threads(), count, elements // WORTH_A_THREAD)
+    if threads <= 1:
+        return _scan(name, rows, rates, D)
+    borders = [count * i // threads for i in range(threads + 1)]
+    parts = pairwise(borders[1:])
+    jobs = [_POOL.get().submit(_scan, name, rows.cut(*part), rates, D) for part in parts]
+    grad_A, grad_D = _scan(name, rows.cut(0, borders[1]), rates, D)
+    for job in jobs:
+        of_A, of_D = job.result()
+        grad_A, grad_D = grad_A + of_A, grad_D + of_D
+    return grad_A, grad_D
+
+
+def _scan(name: str, rows: _Rows, rates: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """Call the library in this thread; ctypes lets the interpreter go meanwhile."""
+    backward = rows.grad_y is not None
+    sums = (torch.zeros_like(rates), torch.zeros_like(D)) if backward else (rates, D)
+    sequences, others = rows[:4], rows[4:]
+    slots = [
+        *rows.u.shape,
+        len(rates),
+        *(x.data_ptr() for x in sequences),
+        *(s for x in sequences for s in x.stride()[:2]),
+        rates.data_ptr(),
+        D.data_ptr(),
+        *(0 if x is None else x.data_ptr() for x in others),
+        *(x.data_ptr() for x in sums),
+    ]
+    _function(name)((ctypes.c_int64 * len(slots))(*slots))
+    return sums
+
+
+@cache
+def _function(name: str) -> Any:
+    found = native()
+    function = getattr(found.library, f"{name}_{found.instruction_set}")
+    function.restype = None
+    return function
+
+
+class _Pool:
+    """Threads for the rows, made when first wanted; a forked process makes its own."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without threads."""
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def get(self) -> ThreadPoolExecutor:
+        """Give the threads."""
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(os.cpu_count(), "decision-policies-scan")
+            return self._executor
+
+
+_POOL = _Pool()
+if hasattr(os, "register_at_fork"):  # threads are not forked, and the lock may be held just then
+    os.register_at_fork(after_in_child=_POOL.forget)
