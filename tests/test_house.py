@@ -113,7 +113,9 @@ def test_no_environment_is_named_in_the_library() -> None:
 
 def run(code: str, *arguments: str) -> str:
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -139,3 +141,22 @@ for mode in ("window", "recurrent", "staggered"):
     print(fork.predict(np.zeros(3))[0].shape)
 """
     assert run(code, str(tmp_path / "saved")).split("\n")[:3] == ["(2,)"] * 3
+
+
+def test_no_system_needs_torchs_compiler_to_compare_its_weights() -> None:
+    code = """
+import sys
+import torch
+from decision_policies.laws.cases import SPACES, Case
+from tests.laws.systems import SYSTEMS
+for name, (system, changes) in SYSTEMS.items():
+    for kind in SPACES:
+        case = Case(system, kind, changes)
+        spec = case.make().make_policy(*case.spaces).model.spec
+        with torch.device("meta"):
+            case.make().build_model(spec)
+        slow = [m for m in ("torch._dynamo", "sympy") if m in sys.modules]
+        assert not slow, f"{name} of {kind} imports {slow} on the meta device: a second each load"
+print("quick")
+"""
+    assert run(code) == "quick\n"

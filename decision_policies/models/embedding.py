@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from decision_policies.models.encoders import make_encoder
+from decision_policies.models.encoders import make_encoder, make_table
 from decision_policies.spec import SequenceSpec
 
 EmbeddingStyle: TypeAlias = Literal["layernorm", "tanh"]
@@ -66,7 +66,7 @@ class StepEmbedding(nn.Module):
             self.action = nn.Linear(n_features, d_model, bias=bias)
         if "reward" in spec.modalities:
             self.reward = nn.Linear(1, d_model)
-        self.timestep = nn.Embedding(max_ep_len, d_model) if max_ep_len else None
+        self.timestep = make_table(max_ep_len, d_model) if max_ep_len else None
         if not self.interleaved:
             self.project = nn.Linear(len(spec.modalities) * d_model, d_model)
         self.norm = nn.LayerNorm(d_model) if style == "layernorm" else None

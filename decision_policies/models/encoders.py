@@ -78,6 +78,18 @@ class DictEncoder(VectorEncoder):
         super().set_statistics(mean.masked_fill(one_hot, 0), std.masked_fill(one_hot, 1))
 
 
+def make_table(rows: int, width: int) -> nn.Embedding:
+    """Make a table of vectors drawn from N(0, 1), as `nn.Embedding` does by itself.
+
+    On the meta device it is left as it is: to draw there, torch would import its compiler, which
+    takes a second, and every checkpoint is compared with a model of that device.
+    """
+    weight = torch.empty(rows, width)
+    if not weight.is_meta:
+        nn.init.normal_(weight)
+    return nn.Embedding.from_pretrained(weight, freeze=False)
+
+
 class IndexEncoder(nn.Module):
     """A learnt vector for each value of a Discrete observation.
 
@@ -89,7 +101,7 @@ class IndexEncoder(nn.Module):
     def __init__(self, d_model: int, space: spaces.Discrete) -> None:
         super().__init__()
         self.start = int(space.start)
-        self.table = nn.Embedding(int(space.n), d_model)
+        self.table = make_table(int(space.n), d_model)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Encode indices (...) as (..., D)."""

@@ -139,9 +139,9 @@ class TokenModel(SequenceModel):
         self.backbone = backbone
         self.norm = nn.LayerNorm(d_model)
         self.head = head
-        kinds = torch.arange(embedding.tokens_per_step)
-        self.register_buffer("kinds", kinds, persistent=False)
-        between = kinds.roll(-1 - embedding.acting_token)
+        kinds, first = list(range(embedding.tokens_per_step)), embedding.acting_token + 1
+        self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
+        between = torch.tensor(kinds[first:] + kinds[:first])
         self.register_buffer("kinds_between", between, persistent=False)
 
     def initial_state(self, batch: int) -> TokenState:

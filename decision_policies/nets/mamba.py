@@ -89,9 +89,11 @@ class Mamba(Mixer):
             )
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
-        self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(self.d_inner, 1))
+        self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
         self.D = nn.Parameter(torch.ones(self.d_inner))
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias)
+        with torch.no_grad():
+            self.A_log.copy_(torch.arange(1.0, d_state + 1, device="cpu").log())
         self._init_step_size(dt_min, dt_max, dt_init, dt_scale, dt_init_floor)
 
     def _init_step_size(
@@ -109,6 +111,8 @@ class Mamba(Mixer):
             nn.init.constant_(self.dt_proj.weight, bound)
         else:
             raise ValueError(f"dt_init must be 'random' or 'constant', got {init!r}")
+        if self.dt_proj.bias.is_meta:
+            return  # there is nothing to fill, and to compute its shape torch imports its compiler
         span = math.log(high) - math.log(low)
         step = (torch.rand(self.d_inner) * span + math.log(low)).exp().clamp(min=floor)
         with torch.no_grad():
