@@ -31,6 +31,7 @@ benchmark: $(VENV)/benchmarks  ## Speed against peers, as ratios measured in one
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.acting
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.in_context
 
 peers: $(PEERS)/ready  ## Make .venv-peers with d3rlpy, for its rows of `python -m zoo benchmark`

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import acting, in_context, lifetimes, sampling, scan, training
+from benchmarks import acting, in_context, lifetimes, sampling, scan, startup, training
 from benchmarks.lifetimes import Shape
 from decision_policies import DeMa, tree
 from decision_policies.contexts import RecurrentContext
@@ -49,6 +49,18 @@ def test_acting_prints_each_way_of_remembering(capsys: pytest.CaptureFixture[str
         (inference, str(envs)) for inference, envs in acting.SETTINGS
     ]
     assert len(re.findall(r"[+-]\d+\.\d %$", printed, re.MULTILINE)) == 2
+
+
+def test_startup_prints_each_side_against_importing_torch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    startup.main(repeats=1, warmup=0)
+    printed = capsys.readouterr().out
+    sides = re.findall(r"^(.*?) +\d+\.\d+ s +\d+\.\d+ s +\d+\.\d\dx +\d+\.\d\dx$", printed, re.M)
+    assert sides == list(startup.SIDES)
+    assert re.search(r"^(within|beyond) 1\.5 times import torch \+ 0\.3 s: ", printed, re.M)
+    with pytest.raises(RuntimeError, match="a process ended with 3: raise SystemExit"):
+        startup.run("raise SystemExit(3)", startup.ROOT)
 
 
 def test_scan_agrees_with_its_peer() -> None:
