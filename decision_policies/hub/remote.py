@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from decision_policies.version import __version__
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+DAMAGED = (AttributeError, LookupError, TypeError, json.JSONDecodeError)
+"""What the client raises on answers of another form."""
 Fingerprint = tuple[int, str]
 """Size of a file, and its SHA-256 or, where the hub keeps no such, git's name of it."""
 
@@ -169,7 +172,7 @@ def explained(repo_id: str, endpoint: str) -> Iterator[None]:
     """
     try:
         yield
-    except (HubError, TypeError):
+    except HubError:
         raise
     except Exception as error:
         kind, words = _worded(error, repo_id)
@@ -196,6 +199,11 @@ def _worded(error: Exception, repo_id: str) -> tuple[type[HubError], str]:
         )
     if any(cls.__name__ in ("ConnectError", "ConnectTimeout") for cls in type(error).__mro__):
         return HubOffline, f"it cannot be reached ({error}); nothing was committed"
+    if isinstance(error, DAMAGED):
+        return HubError, (
+            f"it answers with something else than a hub's answer ({error!r}); is this a hub's "
+            "address? What has arrived is not committed twice"
+        )
     return HubError, (
         f"{type(error).__name__}: {error}. Push again: what has arrived is not committed twice"
     )

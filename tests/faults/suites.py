@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults import codec, crashes, damage, hubs, resuming
+from tests.faults import codec, crashes, damage, hubs, pushes, resuming
 from tests.faults.counting import Suite
 
 SUITES: dict[str, Callable[[Path, Path, bool], Suite]] = {
@@ -19,6 +19,7 @@ SUITES: dict[str, Callable[[Path, Path, bool], Suite]] = {
     "round-trips": lambda o, r, whole: codec.round_trips(2000 if whole else 300),
     "spaces": lambda o, r, whole: codec.malformed(500 if whole else 200),
     "hub": lambda o, r, whole: hubs.reading(o, r, 1 if whole else 9),
+    "pushes": lambda o, r, whole: pushes.pushing(o, r, 1 if whole else 41),
     "calls": lambda o, r, whole: crashes.kills_at_each_call(r, 1 if whole else 9),
     "room": lambda o, r, whole: crashes.no_room(r, 12 if whole else 3),
     "moments": lambda o, r, whole: crashes.kills_at_any_moment(r, 50 if whole else 6),

@@ -21,15 +21,23 @@ class Trouble:
 
 @dataclass
 class Fault:
-    """Trouble that meets the next `times` requests of a kind whose path contains `path`."""
+    """Trouble that meets `times` requests of a kind whose path contains `path`, after some."""
 
     kind: str
     trouble: Trouble
     times: int
     path: str
+    after: int = 0
 
     def meets(self, kind: str, path: str) -> bool:
-        return self.times > 0 and self.kind in (kind, "any") and self.path in path
+        """Whether this request is met; it is counted if it could be."""
+        if self.times < 1 or self.kind not in (kind, "any") or self.path not in path:
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.times -= 1
+        return True
 
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Trouble:
@@ -75,6 +83,11 @@ def body(change: Callable[[Any], Any]) -> Trouble:
         return replace(reply, body=as_json(change(json.loads(reply.body))))
 
     return Trouble(alter=alter)
+
+
+def deaf() -> Trouble:
+    """Do nothing, and close the connection instead of answering."""
+    return Trouble(Reply(sent=0))
 
 
 def lost() -> Trouble:

@@ -125,17 +125,20 @@ class Hub(Store):
             found.branches[branch] = commit
         return commit
 
-    def fail(self, kind: str, trouble: Trouble, *, times: int = 1, path: str = "") -> Fault:
+    def fail(
+        self, kind: str, trouble: Trouble, *, times: int = 1, path: str = "", after: int = 0
+    ) -> Fault:
         """Let the next requests of a kind go wrong.
 
         Args:
             kind: "info", "tree", "HEAD", "GET" (a file or an LFS object), "preupload", "lfs",
-                "commit", or another route's; see `ROUTES`.
+                "commit", another route's (see `ROUTES`), or "any".
             trouble: What goes wrong; see `faults`.
             times: How many requests it meets.
             path: Only requests whose path contains this.
+            after: How many of them it lets pass first.
         """
-        self.faults.append(Fault(kind, trouble, times, path))
+        self.faults.append(Fault(kind, trouble, times, path, after))
         return self.faults[-1]
 
     def requests(self, kind: str | None = None) -> list[Seen]:
@@ -147,8 +150,6 @@ class Hub(Store):
         kind = "" if route is None else call.kind
         with self.lock:
             due = [f for f in self.faults if f.meets(kind, call.path)]
-            for fault in due:
-                fault.times -= 1
         instead = next((f.trouble.instead for f in due if f.trouble.instead), None)
         if instead is not None:
             return instead
