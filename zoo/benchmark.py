@@ -30,13 +30,16 @@ from .results_figures import make_cells
 from .results_page import Layout, usual_cells, write_page
 from .tables import FOLDER, Recipe, Tables
 
-RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parent / "RESULTS.md"
+ZOO = Path(__file__).parent
+HOME = ZOO if (ZOO.parent / "pyproject.toml").is_file() else Path()
+"""Where rows and page are: in the zoo of a clone; of an installed package, where it is run from."""
+RESULTS, PAGE = HOME / "results", HOME / "RESULTS.md"
 RUNS = Path("runs")
 
 EXAMPLES = """\
-A run is a system, a set and a seed. Finished runs are lines of zoo/results/benchmark.jsonl and are
-not run again; an interrupted one goes on from its last checkpoint when the command is repeated.
+A run is a system, a set and a seed. Finished runs are lines of results/benchmark.jsonl and are not
+run again; an interrupted one goes on from its last checkpoint when the command is repeated. That
+file and RESULTS.md are in zoo/ of a clone, and where there is no clone in the current folder.
 
 examples:
   one system on one set, two seeds:
@@ -47,7 +50,7 @@ examples:
     python -m zoo benchmark --seed-set development --algorithms DeMa --updates 1000
   peers, after `make peers`:
     python -m zoo benchmark --algorithms d3rlpy-DT d3rlpy-BC
-  only write zoo/RESULTS.md anew:
+  only write RESULTS.md anew:
     python -m zoo benchmark --table
 """
 
@@ -72,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--nice", type=int, default=10, metavar="N", help="lower the priority (default: 10)")
     add("--quiet", action="store_true", help="show no progress")
     add("--tables", type=Path, default=FOLDER, metavar="DIR", help="folder of tables")
-    add("--output", type=Path, metavar="FILE", help="rows (default: zoo/results/benchmark.jsonl)")
-    add("--page", type=Path, default=PAGE, metavar="FILE", help="(default: zoo/RESULTS.md)")
+    add("--output", type=Path, metavar="FILE", help="rows (default: results/benchmark.jsonl)")
+    add("--page", type=Path, default=PAGE, metavar="FILE", help="(default: RESULTS.md)")
     add("--runs", type=Path, metavar="DIR", help="checkpoints (default: runs/benchmark)")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -53,6 +54,38 @@ def test_the_command_runs_the_zoo_from_another_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: decision-policies train")
     assert "    decision-policies train --algo dema --dataset cartpole/mixed-v0\n" in done.stdout
+
+
+def installed(site: Path) -> Path:
+    """Lay the package out as a wheel does, with the zoo inside."""
+    package = site / "decision_policies"
+    package.mkdir(parents=True)
+    for path in (ROOT / "decision_policies").iterdir():
+        (package / path.name).symlink_to(path)
+    leave = shutil.ignore_patterns("__pycache__", "results", "RESULTS.md")
+    shutil.copytree(ROOT / "zoo", package / "zoo", ignore=leave)
+    return package / "zoo"
+
+
+def test_installed_benchmark_writes_where_it_is_run_from(tmp_path: Path) -> None:
+    inside = installed(tmp_path / "site")
+    before = sorted(inside.rglob("*"))
+    code = "import sys; from decision_policies.command import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", code, "benchmark", "--table"]
+    path = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
+    (tmp_path / "work").mkdir()
+    done = subprocess.run(
+        command,
+        cwd=tmp_path / "work",
+        env={**path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "written: RESULTS.md\n" in done.stdout
+    assert (tmp_path / "work" / "RESULTS.md").is_file()
+    assert sorted(inside.rglob("*")) == before
 
 
 def readme_commands() -> list[str]:
