@@ -8,6 +8,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from decision_policies import tree
+
 
 @dataclass(frozen=True)
 class Window:
@@ -67,6 +69,11 @@ class Step:
     observations: Tensor
     returns_to_go: Tensor
     timesteps: Tensor
+
+    def where(self, rows: Tensor, other: Step) -> Step:
+        """Take the marked rows, (B,), bool, from this step and the others from another."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Step(*(tree.where(rows, mine, its) for mine, its in pairs))
 
 
 class Prediction(NamedTuple):

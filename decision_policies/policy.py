@@ -5,52 +5,25 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self, SupportsFloat
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from decision_policies import inputs
+from decision_policies import feedback, inputs
 from decision_policies.batch import Step
-from decision_policies.contexts import Context, Executed, make_context
-from decision_policies.feedback import Feedback
+from decision_policies.contexts import Executed, make_context
+from decision_policies.feedback import E
 from decision_policies.models.model import SequenceModel
+from decision_policies.session import Session
 from decision_policies.spec import Inference
 
 if hasattr(os, "register_at_fork"):  # torch's pool of threads is not forked: to wait for it hangs
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
-
-@dataclass
-class Session:
-    """The live state of n environments; one row each.
-
-    Attributes:
-        context: The model's memory.
-        device: Device of the model.
-        returns_to_go: What is still asked for, (n,), float64 so that long episodes lose nothing.
-        timesteps: Steps since the episode's start, (n,).
-        starts: Rows whose next observation is the first of an episode, (n,).
-        paid: Rows whose last action has had its reward reported, (n,).
-        rewards: Rewards since the last action, (n,), float64.
-        actions: The actions last executed, (n, *action); None before the first.
-        single: Whether observations come without a batch axis.
-    """
-
-    context: Context
-    device: torch.device
-    returns_to_go: NDArray[np.float64]
-    timesteps: NDArray[np.int64]
-    starts: NDArray[np.bool_]
-    paid: NDArray[np.bool_]
-    rewards: NDArray[np.float64]
-    actions: NDArray[Any] | None = field(default=None)
-    single: bool = False
 
 
 class SequencePolicy:
@@ -186,6 +159,8 @@ class SequencePolicy:
         terminated: ArrayLike = False,
         truncated: ArrayLike = False,
         action: ArrayLike | None = None,
+        *,
+        resetting: ArrayLike = False,
     ) -> None:
         """Report what the last actions earned; the only thing that changes a return-to-go.
 
@@ -195,6 +170,9 @@ class SequencePolicy:
             truncated: Rows whose episode was cut off, a bool or (n,); the same to the policy.
             action: The actions that were executed, where they differ from the predicted ones; the
                 policy remembers these.
+            resetting: Rows that the environment resets in its next step, whatever the action, a
+                bool or (n,): gymnasium's autoreset mode NEXT_STEP. The next action of these is not
+                remembered, and the next reward does not count.
 
         Raises:
             ValueError: A reward that is not finite, or a wrong shape. Nothing has changed then.
@@ -208,11 +186,13 @@ class SequencePolicy:
             rows = len(session.starts)
             rewards = inputs.rewards(reward, rows)
             ends = inputs.flags(terminated, rows) | inputs.flags(truncated, rows)
+            idle = inputs.flags(resetting, rows)
             if action is not None and session.actions is not None:
                 space = self.spec.action_space
-                session.actions = inputs.actions(action, space, rows, single=session.single)
+                session.remember(inputs.actions(action, space, rows, single=session.single))
             self._pay(session, rewards)
             session.starts |= ends
+            session.idle = idle
 
     def reset(self, target_return: ArrayLike | None = None) -> None:
         """Forget everything: context, clock, return-to-go, number of environments.
@@ -227,25 +207,22 @@ class SequencePolicy:
             self._target = inputs.target_return(target_return)
         self._session = None
 
-    def wrap(self, env: gym.Env[Any, Any]) -> Feedback:
+    def wrap(self, env: E) -> E:
         """Wrap an environment so that its rewards and episode ends reach the policy by themselves.
 
         Args:
-            env: A single gymnasium environment with the spaces that the policy was trained for.
+            env: A `gymnasium.Env`, a `gymnasium.vector.VectorEnv` of any autoreset mode, or a
+                Stable-Baselines3 `VecEnv`. The rewards that it returns are those that lower the
+                return-to-go, so they must be in the units of the training data.
+
+        Returns:
+            The environment in a wrapper of its own kind.
 
         Raises:
-            TypeError: It is no single gymnasium environment.
-            ValueError: Its spaces have other shapes than the policy's.
+            TypeError: It is none of these.
+            ValueError: Its spaces differ from the policy's, or it reports to a policy already.
         """
-        if not isinstance(env, gym.Env):
-            raise TypeError(
-                f"wrap takes a single gymnasium.Env, got {type(env).__name__}; for a vector of "
-                "environments with autoreset mode SAME_STEP or DISABLED, call "
-                "policy.observe(rewards, terminated, truncated) after each step"
-            )
-        inputs.check_same_space(env.observation_space, self.spec.observation_space, "observation")
-        inputs.check_same_space(env.action_space, self.spec.action_space, "action")
-        return Feedback(env, self)
+        return feedback.wrap(env, self, (self.observation_space, self.action_space))
 
     def fork(self, *, inference: Inference | None = None, seed: int | None = None) -> Self:
         """Make a policy with the same weights and targets and a fresh session of its own.
@@ -282,12 +259,14 @@ class SequencePolicy:
             starts=np.ones(rows, bool),
             paid=np.ones(rows, bool),
             rewards=np.zeros(rows),
+            idle=np.zeros(rows, bool),
         )
 
     def _pay(self, session: Session, rewards: NDArray[np.float64]) -> None:
         """Lower the returns-to-go by the rewards that followed the last actions."""
         if session.actions is None:
             return
+        rewards = np.where(session.idle, 0.0, rewards)
         if self.spec.clip_rewards:
             rewards = np.clip(rewards, -1.0, 1.0)
         if self.spec.counts_down:
@@ -307,12 +286,12 @@ class SequencePolicy:
             executed = Executed(actions.to(device), rewards.to(device))
             session.timesteps += 1
         clear = None
-        if session.starts.any():
-            fresh = session.starts
+        fresh = session.starts & ~session.idle
+        if fresh.any():
             session.returns_to_go[fresh] = np.broadcast_to(self._target, fresh.shape)[fresh]
             session.timesteps[fresh] = 0
             if self.spec.memory == "episode" and executed is not None:
-                clear = fresh.copy()
+                clear = fresh
         step = Step(
             observations=batch.to(device),
             returns_to_go=torch.from_numpy(session.returns_to_go.astype(np.float32)).to(device),
@@ -320,7 +299,8 @@ class SequencePolicy:
         )
         if self.model.training:
             self.model.eval()
-        prediction = session.context.advance(executed, clear, step)
+        idle = session.idle if session.idle.any() else None
+        prediction = session.context.advance(executed, clear, step, idle)
         parameters = prediction.action.float().cpu().numpy()
         if not np.isfinite(parameters).all():
             self._session = None  # the memory may hold what is not finite, so it must go
@@ -329,11 +309,11 @@ class SequencePolicy:
                 "the data overflows in the network. The session was reset; check the units"
             )
         chosen = self.model.head.act(parameters, deterministic, self._rng)
-        session.actions = chosen
-        session.starts[:] = False
+        session.remember(chosen.copy())
+        session.starts &= session.idle
         session.paid[:] = False
-        session.rewards[:] = 0.0
-        return chosen[0].copy() if session.single else chosen.copy()
+        session.rewards *= session.idle
+        return chosen[0] if session.single else chosen
 
     def _warn_held(self) -> None:
         if not self._warned:

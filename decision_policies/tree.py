@@ -39,6 +39,9 @@ def map_state(function: Callable[..., Tensor], first: S, *others: S) -> S:
 def where(rows: Tensor, new: S, old: S) -> S:
     """Take the marked rows from one state and the others from another.
 
+    Where a state grows along its second axis, as caches of keys do, the shorter tensor gets zeros
+    in front: nothing, as in the initial state.
+
     Args:
         rows: Which rows to take from `new`, shape (B,), bool.
         new: State of the marked rows.
@@ -47,7 +50,9 @@ def where(rows: Tensor, new: S, old: S) -> S:
     Returns:
         The merged state.
     """
-    return map_state(lambda a, b: torch.where(_column(rows, a), a, b), new, old)
+    return map_state(
+        lambda a, b: torch.where(_column(rows, a), _grown(a, b), _grown(b, a)), new, old
+    )
 
 
 def clear(state: S, rows: Tensor) -> S:
@@ -87,6 +92,14 @@ def unflatten(like: S, tensors: list[Tensor]) -> S:
     """
     source = iter(tensors)
     return map_state(lambda _: next(source), like)
+
+
+def _grown(x: Tensor, other: Tensor) -> Tensor:
+    """Give a tensor the length of another along the second axis, if that one is longer."""
+    missing = 0 if x.shape == other.shape else other.shape[1] - x.shape[1]
+    if missing <= 0:
+        return x
+    return torch.cat((x.new_zeros(len(x), missing, *x.shape[2:]), x), 1)
 
 
 def _column(rows: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The page on in-context RL does what it says: its commands and its Python run."""
+"""The pages of docs/ do what they say: their commands and their Python run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "in_context.md").read_text()
+
+
+def snippets(page: str) -> str:
+    """The Python blocks of a page, one after the other."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -38,9 +43,16 @@ def test_the_page_on_in_context_learning_runs(tmp_path: Path) -> None:
     make = command_of("histories")
     make[make.index("--repeats") + 1] = "1"  # patience is spared here,
     assert "64 histories" in run(make, tmp_path)
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+    code = snippets(PAGE)
     assert "histories.train, 600" in code
     short = code.replace("histories.train, 600", "histories.train, 5")  # and here
     assert "(16 tasks x 20 episodes)" in run([sys.executable, "-c", short], tmp_path)
     printed = run([*command_of("in-context"), "--episodes", "2"], tmp_path)
     assert "(16 tasks x 2 episodes)" in printed
+
+
+def test_the_page_on_environments_runs(tmp_path: Path) -> None:
+    code = snippets((ROOT / "docs" / "environments.md").read_text())
+    assert code.count("policy.wrap(") == 4
+    printed = run([sys.executable, "-c", code], tmp_path)
+    assert re.fullmatch(r"(\d+ episodes\n){2}[\d.]+ \+/- [\d.]+\n", printed)

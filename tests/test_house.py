@@ -14,12 +14,13 @@ PACKAGE = ROOT / "decision_policies"
 
 # Each room may import from rooms before it, and from itself.
 ROOMS = [
-    ["version", "errors", "tree", "ops", "feedback", "atomic", "envs"],
+    ["version", "errors", "tree", "ops", "atomic", "envs"],
     ["nets", "spaces", "strict_json"],
     ["spec", "batch", "checkpoint", "inputs"],
-    ["hub"],
+    ["hub", "feedback"],
     ["models"],
     ["data", "contexts"],
+    ["session"],
     ["policy"],
     ["learning"],
     ["algorithms"],

@@ -102,11 +102,11 @@ RESET: dict[str, Mistake] = {
     "table": (lambda p: p.reset([[1.0, 2.0]]), ValueError, "one for each environment"),
     "nothing": (lambda p: p.reset([]), ValueError, r"got \[\]"),
     "vector": (
-        lambda p: p.wrap(gym.make_vec("CartPole-v1", 2)),  # type: ignore[arg-type]
-        TypeError,
-        "single gymnasium.Env.*policy.observe",
+        lambda p: p.wrap(gym.make_vec("CartPole-v1", 2)),
+        ValueError,
+        r"observation space is Box.*\(4,\).*made for",
     ),
-    "no env": (lambda p: p.wrap("CartPole-v1"), TypeError, "got str"),  # type: ignore[arg-type]
+    "no env": (lambda p: p.wrap("CartPole-v1"), TypeError, "got str"),  # type: ignore[type-var]
     "observations": (
         lambda p: p.wrap(Still(observation_space=spaces.Box(-1, 1, (4,)))),
         ValueError,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-import gymnasium as gym
 from numpy.typing import ArrayLike, NDArray
 
-from decision_policies.feedback import Feedback
+from decision_policies import feedback
+from decision_policies.feedback import E
 from decision_policies.policy import SequencePolicy
 
 
@@ -40,24 +40,26 @@ class PolicyHolder:
         terminated: ArrayLike = False,
         truncated: ArrayLike = False,
         action: ArrayLike | None = None,
+        *,
+        resetting: ArrayLike = False,
     ) -> None:
         """Report what the last actions earned; see `SequencePolicy.observe`.
 
         Before there is a policy, the call does nothing.
         """
         if self.policy is not None:
-            self.policy.observe(reward, terminated, truncated, action)
+            self.policy.observe(reward, terminated, truncated, action, resetting=resetting)
 
     def reset(self, target_return: ArrayLike | None = None) -> None:
         """Forget everything; see `SequencePolicy.reset`."""
         self._trained().reset(target_return)
 
-    def wrap(self, env: gym.Env[Any, Any]) -> Feedback:
+    def wrap(self, env: E) -> E:
         """Wrap an environment so that it reports its rewards; see `SequencePolicy.wrap`.
 
         It may be called before the first `learn`, for a callback that evaluates during it.
         """
-        return Feedback(env, self) if self.policy is None else self.policy.wrap(env)
+        return feedback.wrap(env, self) if self.policy is None else self.policy.wrap(env)
 
     def _trained(self) -> SequencePolicy:
         if self.policy is None:

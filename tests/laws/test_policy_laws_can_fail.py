@@ -11,7 +11,7 @@ from decision_policies import SequenceAlgorithm, SequencePolicy, check_algorithm
 from decision_policies.batch import Prediction, Step, Window
 from decision_policies.laws import LawBroken
 from decision_policies.models import TokenModel
-from decision_policies.policy import Session
+from decision_policies.session import Session
 from decision_policies.tree import State
 from tests.laws.test_laws_can_fail import Deaf, Drifting, Honest, Keeping, added, of
 

@@ -1,26 +1,15 @@
-"""Wrappers that report an environment's rewards to a policy, so that loops need no extra line."""
+"""Feedback: the wrapper of a single gymnasium environment."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, SupportsFloat
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 
-
-class Observer(Protocol):
-    """The part of a policy that listens to rewards."""
-
-    def observe(
-        self,
-        reward: Any,
-        terminated: Any = False,
-        truncated: Any = False,
-        action: Any = None,
-    ) -> None:
-        """Take in a reward."""
+from decision_policies.feedback.observer import Observer, Reporter
 
 
-class Feedback(gym.Wrapper[Any, Any, Any, Any]):
+class Feedback(gym.Wrapper[Any, Any, Any, Any], Reporter):
     """Tells a policy of every reward, of every episode's end, and of the action that was executed.
 
     Made by `SequencePolicy.wrap`. A reset of the environment is the end of an episode to the

@@ -1,0 +1,46 @@
+"""How a policy remembers: re-encode a window, carry a state, or stagger two states.
+
+Each context turns "the action that was executed, and the next step" into a prediction, for n rows
+that may start their episodes at different times. They differ in what the model has seen:
+
+- `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
+- `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
+- `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
+- `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
+  and never more steps than training saw.
+"""
+
+from __future__ import annotations
+
+from decision_policies.contexts.context import Context, Executed
+from decision_policies.contexts.lifetime import LifetimeContext
+from decision_policies.contexts.recurrent import RecurrentContext, StaggeredContext
+from decision_policies.contexts.window import WindowContext
+from decision_policies.models.model import SequenceModel
+from decision_policies.spec import Inference
+
+__all__ = [
+    "Context",
+    "Executed",
+    "LifetimeContext",
+    "RecurrentContext",
+    "StaggeredContext",
+    "WindowContext",
+    "make_context",
+]
+
+
+def make_context(model: SequenceModel, rows: int, inference: Inference) -> Context:
+    """Make the context of an inference mode.
+
+    Args:
+        model: The model; its spec gives the context length.
+        rows: Number n of rows.
+        inference: The mode.
+    """
+    if inference == "recurrent" and model.spec.context_episodes is not None:
+        return LifetimeContext(model, rows, model.spec.context_episodes)
+    if inference == "recurrent":
+        return RecurrentContext(model, rows)
+    kind = StaggeredContext if inference == "staggered" else WindowContext
+    return kind(model, rows, model.spec.context_length)

@@ -1,0 +1,48 @@
+"""Session: what a policy keeps of the episodes that it is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decision_policies.contexts import Context
+
+
+@dataclass
+class Session:
+    """The live state of n environments; one row each.
+
+    Attributes:
+        context: The model's memory.
+        device: Device of the model.
+        returns_to_go: What is still asked for, (n,), float64 so that long episodes lose nothing.
+        timesteps: Steps since the episode's start, (n,).
+        starts: Rows whose next observation is the first of an episode, (n,).
+        paid: Rows whose last action has had its reward reported, (n,).
+        rewards: Rewards since the last action, (n,), float64.
+        idle: Rows whose environment resets in its next step, (n,): their next action is not
+            executed, and nothing changes for them until then.
+        actions: The actions last executed, (n, *action); None before the first.
+        single: Whether observations come without a batch axis.
+    """
+
+    context: Context
+    device: torch.device
+    returns_to_go: NDArray[np.float64]
+    timesteps: NDArray[np.int64]
+    starts: NDArray[np.bool_]
+    paid: NDArray[np.bool_]
+    rewards: NDArray[np.float64]
+    idle: NDArray[np.bool_]
+    actions: NDArray[Any] | None = field(default=None)
+    single: bool = False
+
+    def remember(self, actions: NDArray[Any]) -> None:
+        """Take over actions as executed, except for idle rows."""
+        if self.actions is not None:
+            actions[self.idle] = self.actions[self.idle]
+        self.actions = actions
