@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.wrappers import RecordVideo
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import (
@@ -61,8 +63,9 @@ def test_evaluate_policy_over_several_environments_equals_each_alone() -> None:
         policy, wrapped(policy), n_eval_episodes=12, return_episode_rewards=True
     )
     expected = [value for row in range(3) for value in returns_alone(row, 4)]
-    np.testing.assert_allclose(sorted(returns), sorted(expected), atol=1e-4)  # type: ignore[type-var]
+    assert isinstance(returns, list)
     assert isinstance(lengths, list)
+    np.testing.assert_allclose(sorted(returns), sorted(expected), atol=1e-4)
     assert len(lengths) == 12
 
 
@@ -164,3 +167,56 @@ def test_a_single_environment_is_recorded_on_either_side(
     assert len(clips) == 2
     for clip in clips:
         assert clip == list(range(len(clip)))[::-1], "one whole episode"
+
+
+def test_parameters_go_from_one_algorithm_to_another() -> None:
+    data = trajectories()
+    teacher = dema(ema_decay=0.9).learn(data, 3)
+    pupil = dema(ema_decay=0.9, seed=1).learn(data, 1)
+    for algorithm in (teacher, pupil):
+        algorithm.predict(data.observations[0])
+    pupil.set_parameters(teacher.get_parameters())
+    teacher.reset()
+    for observation in data.observations[:5]:
+        taught, learnt = teacher.predict(observation)[0], pupil.predict(observation)[0]
+        assert np.array_equal(taught, learnt)
+        for algorithm in (teacher, pupil):
+            algorithm.observe(0.5)
+    before = teacher.get_parameters()["policy"]
+    pupil.learn(data, 3)  # an average lags one update
+    moved = [not torch.equal(v, before[k]) for k, v in pupil.get_parameters()["policy"].items()]
+    assert any(moved)
+    assert all(torch.equal(v, before[k]) for k, v in teacher.get_parameters()["policy"].items())
+
+
+def test_some_parameters_leave_the_others_as_they_are() -> None:
+    algorithm = dema().learn(trajectories(), 1)
+    before = algorithm.get_parameters()["policy"]
+    name = "head.linear.bias"
+    algorithm.set_parameters({"policy": {name: before[name] + 1.0}}, exact_match=False)
+    after = algorithm.get_parameters()["policy"]
+    assert {key for key in before if not torch.equal(before[key], after[key])} == {name}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda p: p["policy"].pop("head.linear.bias"), "head.linear.bias"),
+        (lambda p: p["policy"].update(extra=torch.zeros(1)), "extra"),
+        (lambda p: p["policy"].update({"head.linear.bias": torch.zeros(77)}), "head.linear.bias"),
+        (lambda p: p.update(critic={}), "critic"),
+        (lambda p: p.pop("policy"), "policy"),
+    ],
+    ids=["missing", "unknown", "shape", "another network", "no policy"],
+)
+def test_parameters_that_do_not_fit_are_refused_and_change_nothing(
+    change: Callable[[dict[str, Any]], object], named: str
+) -> None:
+    algorithm = dema().learn(trajectories(), 1)
+    before = algorithm.get_parameters()["policy"]
+    wrong = {"policy": {key: value + 1.0 for key, value in before.items()}}
+    change(wrong)
+    with pytest.raises(ValueError, match=f"do not fit .*{named}"):
+        algorithm.set_parameters(wrong)
+    after = algorithm.get_parameters()["policy"]
+    assert all(torch.equal(before[key], after[key]) for key in before)

@@ -31,6 +31,8 @@ class Surface(PolicyHolder):
     if TYPE_CHECKING:  # hints of types that are imported when they are used, if at all
         num_timesteps: int
         _logger: Logger | None
+        _training: object
+        _saved_training: object
 
     _logger = None
     _custom_logger = False
@@ -64,6 +66,40 @@ class Surface(PolicyHolder):
         """Return a stand-in with one environment, which Stable-Baselines3's callbacks ask for."""
         spec = self._trained().spec
         return stub_env(spec.observation_space, spec.action_space)
+
+    def get_parameters(self) -> dict[str, dict[str, Tensor]]:
+        """Copy the weights and buffers of the model that acts, as `{"policy": {name: tensor}}`."""
+        state = self._trained().model.state_dict()
+        return {"policy": {name: value.clone() for name, value in state.items()}}
+
+    def set_parameters(
+        self, parameters: Mapping[str, Mapping[str, Tensor]], exact_match: bool = True
+    ) -> None:
+        """Put in weights and buffers of the form that `get_parameters` gives.
+
+        What belongs to the weights before goes with them: the policy's session and the optimiser's
+        state, so that a later `learn` trains on from the new ones.
+
+        Args:
+            parameters: `{"policy": {name: tensor}}`.
+            exact_match: Every name must be given; False leaves those that are not as they are.
+
+        Raises:
+            ValueError: A name or a shape is not the model's. Nothing has changed then.
+        """
+        policy = self._trained()
+        known, given = policy.model.state_dict(), dict(parameters.get("policy", {}))
+        odd = {"policy"} ^ set(parameters)
+        odd |= (known.keys() ^ given.keys()) if exact_match else (given.keys() - known.keys())
+        odd |= {name for name in known.keys() & given if known[name].shape != given[name].shape}
+        if odd:
+            raise ValueError(
+                f"the parameters do not fit the model by name or shape: {', '.join(sorted(odd))}; "
+                'give {"policy": {name: tensor}}, as get_parameters returns it'
+            )
+        policy.model.load_state_dict(given, strict=exact_match)
+        policy.reset()
+        self._training = self._saved_training = None
 
     def get_vec_normalize_env(self) -> None:
         """Return None: observations are standardised inside the model."""
