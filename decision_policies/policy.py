@@ -95,7 +95,7 @@ class SequencePolicy:
     def predict(
         self,
         observation: Any,
-        state: None = None,
+        state: object = None,
         episode_start: ArrayLike | None = None,
         deterministic: bool = True,
         *,

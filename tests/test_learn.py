@@ -63,7 +63,7 @@ def test_sb3s_callbacks_run_unmodified(tmp_path: Path) -> None:
 def test_sb3s_evaluate_policy_counts_rewards_down_in_a_wrapped_environment() -> None:
     algorithm = dema().learn(trajectories("box-discrete"), 2)
     env = algorithm.wrap(Uneven())
-    mean, _ = sb3_evaluate(algorithm, env, n_eval_episodes=3, warn=False)  # type: ignore[arg-type]
+    mean, _ = sb3_evaluate(algorithm, env, n_eval_episodes=3, warn=False)
     assert np.isfinite(mean)
 
 

@@ -24,7 +24,7 @@ class PolicyHolder:
     def predict(
         self,
         observation: Any,
-        state: None = None,
+        state: object = None,
         episode_start: ArrayLike | None = None,
         deterministic: bool = True,
         *,
