@@ -34,7 +34,11 @@ class BuildLibrary(build_ext):
     def build_extension(self, ext: Extension) -> None:
         """Build the library, or let `optional` turn what went wrong into a warning."""
         digest = runpy.run_path(str(FOLDER / "library.py"))["source_digest"](FOLDER)
-        jobs = [("scan.c", name, ("ISA", name), flags) for name, flags in SETS.items()]
+        jobs = [
+            (kernel, name, ("ISA", name), flags)
+            for kernel in ("scan.c", "step.c")
+            for name, flags in SETS.items()
+        ]
         jobs.append(("library.c", "", ("SOURCE_DIGEST", f'"{digest}"'), []))
         objects = []
         for source, folder, macro, flags in jobs:

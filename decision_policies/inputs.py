@@ -87,6 +87,8 @@ def rewards(value: ArrayLike | SupportsFloat, rows: int) -> NDArray[np.float64]:
         TypeError: They are no numbers.
         ValueError: A reward is not finite, or their number is not `rows`.
     """
+    if isinstance(value, float) and rows == 1 and abs(value) <= LARGEST:  # the common case, soon
+        return np.array([value], np.float64)
     array = _numbers(value, "reward").astype(np.float64)
     if rows == 1 and array.size == 1:
         array = array.reshape(1)
@@ -167,8 +169,7 @@ def target_return(value: ArrayLike) -> NDArray[np.float64]:
 
 def action_tensor(array: NDArray[Any]) -> Tensor:
     """Copy actions (n, *action) into a tensor: float32 for Box, int64 for Discrete."""
-    kind = torch.float32 if array.dtype.kind == "f" else torch.int64
-    return torch.tensor(array, dtype=kind)
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 
 def check_same_space(found: spaces.Space[Any], expected: spaces.Space[Any], role: str) -> None:
@@ -242,8 +243,11 @@ def _check_whole(batch: NDArray[Any], low: int, high: int, role: str) -> None:
 
 def _float32(batch: NDArray[Any], role: str) -> NDArray[np.float32]:
     """Copy as float32, the precision of the model; what overflows there is not finite."""
-    with np.errstate(over="ignore"):
-        copied = batch.astype(np.float32)
+    if batch.dtype == np.float32:
+        copied = batch.copy()
+    else:
+        with np.errstate(over="ignore"):
+            copied = batch.astype(np.float32)
     if not np.isfinite(copied).all():
         place = _first(~np.isfinite(copied))
         raise ValueError(

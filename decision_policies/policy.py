@@ -91,7 +91,6 @@ class SequencePolicy:
         """What is still asked for in each environment, (n,); None before the first `predict`."""
         return None if self._session is None else self._session.returns_to_go.copy()
 
-    @torch.inference_mode()
     def predict(
         self,
         observation: Any,
@@ -132,7 +131,7 @@ class SequencePolicy:
                 "an independent session."
             )
         batch, single = inputs.observation(observation, self.spec.observation_space)
-        rows = len(batch)
+        rows = batch.shape[0]
         starts = None if episode_start is None else inputs.flags(episode_start, rows)
         rewards = None if reward is None else inputs.rewards(reward, rows)
         anew = starts is not None and bool(starts.all())
@@ -323,5 +322,5 @@ class SequencePolicy:
                 "env = policy.wrap(env), or policy.observe(reward, terminated, truncated) after "
                 "each step, or policy.predict(observation, reward=reward)",
                 UserWarning,
-                stacklevel=5,  # the caller of predict, behind torch's inference_mode
+                stacklevel=4,  # the caller of predict
             )

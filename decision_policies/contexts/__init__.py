@@ -5,6 +5,7 @@ that may start their episodes at different times. They differ in what the model 
 
 - `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
 - `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
+- `NativeContext`: the same by the native library, for the models that it knows.
 - `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 from decision_policies.contexts.context import Context, Executed
 from decision_policies.contexts.lifetime import LifetimeContext
+from decision_policies.contexts.native import NativeContext
 from decision_policies.contexts.recurrent import RecurrentContext, StaggeredContext
 from decision_policies.contexts.window import WindowContext
 from decision_policies.models.model import SequenceModel
+from decision_policies.models.native_runner import native_step
 from decision_policies.spec import Inference
 
 __all__ = [
     "Context",
     "Executed",
     "LifetimeContext",
+    "NativeContext",
     "RecurrentContext",
     "StaggeredContext",
     "WindowContext",
@@ -38,9 +42,11 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
         rows: Number n of rows.
         inference: The mode.
     """
+    if inference == "window":
+        return WindowContext(model, rows, model.spec.context_length)
     if inference == "recurrent" and model.spec.context_episodes is not None:
         return LifetimeContext(model, rows, model.spec.context_episodes)
+    carried = RecurrentContext if native_step(model) is None else NativeContext
     if inference == "recurrent":
-        return RecurrentContext(model, rows)
-    kind = StaggeredContext if inference == "staggered" else WindowContext
-    return kind(model, rows, model.spec.context_length)
+        return carried(model, rows)
+    return StaggeredContext(carried(model, 2 * rows), rows, model.spec.context_length)

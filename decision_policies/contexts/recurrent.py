@@ -26,6 +26,7 @@ class RecurrentContext(Context):
         self.state = model.initial_state(rows)
         self.last: Step | None = None
 
+    @torch.inference_mode()
     def advance(
         self, executed: Executed | None, clear: Rows | None, step: Step, idle: Rows | None = None
     ) -> Prediction:
@@ -63,14 +64,14 @@ class StaggeredContext(Context):
     restart when t is a multiple of K // 2: the second at odd multiples, the first at even ones.
 
     Args:
-        model: The model.
+        inner: The context that carries the 2 n states.
         rows: Number n of rows.
         length: The context length K, in steps.
     """
 
-    def __init__(self, model: SequenceModel, rows: int, length: int) -> None:
+    def __init__(self, inner: Context, rows: int, length: int) -> None:
         self.half = length // 2
-        self.inner = RecurrentContext(model, 2 * rows)
+        self.inner = inner
         self.clock = np.full(rows, -1)
 
     def advance(

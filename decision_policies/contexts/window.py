@@ -29,6 +29,7 @@ class WindowContext(Context):
         self.rows = torch.arange(rows, device=next(model.parameters()).device)
         self.history: tuple[Tensor, ...] | None = None
 
+    @torch.inference_mode()
     def advance(
         self, executed: Executed | None, clear: Rows | None, step: Step, idle: Rows | None = None
     ) -> Prediction:

@@ -72,7 +72,15 @@ def make_optimizer(
         {"params": rest, "weight_decay": 0.0},
     ]
     fused = all(p.device.type in ("cpu", "cuda") for p in decay + rest)
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=fused)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=fused)
+    if fused:  # torch's fused step does not count as a change, and a policy in action must see it
+        optimizer.register_step_post_hook(lambda *_: _changed(decay + rest))
+    return optimizer
+
+
+def _changed(weights: list[Tensor]) -> None:
+    for weight in weights:
+        torch.autograd.graph.increment_version(weight)
 
 
 class DivergenceGuard:

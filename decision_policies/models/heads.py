@@ -70,6 +70,7 @@ class ContinuousHead(Head):
         self.space = space
         self.n_features = int(np.prod(space.shape))
         self.bounded = space.is_bounded()
+        self.rounds = not np.issubdtype(space.dtype, np.floating)
         self.linear = nn.Linear(d_model, self.n_features)
         low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
         center = (low + high) / 2 if self.bounded else np.zeros(self.n_features)
@@ -77,7 +78,7 @@ class ContinuousHead(Head):
         half[half == 0] = 1.0  # a dimension with one possible value
         self.register_buffer("center", torch.tensor(center, dtype=torch.float32))
         self.register_buffer("half_width", torch.tensor(half, dtype=torch.float32))
-        self._offset, self._scale = center.astype(np.float32), half.astype(np.float32)
+        self.offset, self.scale = center.astype(np.float32), half.astype(np.float32)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (..., D) to normalised actions (..., A)."""
@@ -100,13 +101,14 @@ class ContinuousHead(Head):
         self, parameters: NDArray[np.float32], deterministic: bool, rng: np.random.Generator
     ) -> NDArray[Any]:
         """Scale to the space, round where it holds integers, clip; there is nothing to sample."""
-        actions = parameters * self._scale + self._offset
+        actions = parameters * self.scale + self.offset
         if len(self.space.shape) != 1:
             actions = actions.reshape(-1, *self.space.shape)
-        if not np.issubdtype(self.space.dtype, np.floating):
+        if self.rounds:
             actions = np.rint(actions)
         actions = np.minimum(np.maximum(actions, self.space.low), self.space.high)
-        return cast(NDArray[Any], actions.astype(self.space.dtype))
+        chosen: NDArray[Any] = actions.astype(self.space.dtype)
+        return chosen
 
 
 class DiscreteHead(Head):
@@ -151,7 +153,8 @@ class DiscreteHead(Head):
         """Take the likeliest action, or sample from the softmax at temperature 1 (Gumbel-max)."""
         noise = 0.0 if deterministic else rng.gumbel(size=parameters.shape)
         choice = (parameters + noise).argmax(-1) + int(self.space.start)
-        return cast(NDArray[Any], choice.astype(self.space.dtype))
+        chosen: NDArray[Any] = choice.astype(self.space.dtype)
+        return chosen
 
 
 def make_head(d_model: int, space: spaces.Space[Any]) -> Head:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from decision_policies.ops import scan_torch
-from decision_policies.ops.native.library import native
+from decision_policies.ops.native.library import function, native
 
 CHUNK = 16
 """Tokens between two states that the forward pass keeps; `native/scan.h` has the same number."""
@@ -197,16 +197,8 @@ def _scan(name: str, rows: _Rows, rates: Tensor, D: Tensor) -> tuple[Tensor, Ten
         *(0 if x is None else x.data_ptr() for x in others),
         *(x.data_ptr() for x in sums),
     ]
-    _function(name)((ctypes.c_int64 * len(slots))(*slots))
+    function(name)((ctypes.c_int64 * len(slots))(*slots))
     return sums
-
-
-@cache
-def _function(name: str) -> Any:
-    found = native()
-    function = getattr(found.library, f"{name}_{found.instruction_set}")
-    function.restype = None
-    return function
 
 
 class _Pool:

@@ -37,7 +37,7 @@ SIZES = [
 
 def forget() -> None:
     """Let the next call look for the library again."""
-    for found in (library.native, scan_native.problem, scan_native._function):
+    for found in (library.native, scan_native.problem, library.function):
         found.cache_clear()
 
 

@@ -6,9 +6,11 @@ import ctypes
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 SWITCH = "DECISION_POLICIES_NATIVE"
 """Environment variable: "off", or one of `INSTRUCTION_SETS` instead of the widest."""
@@ -54,6 +56,18 @@ def native() -> Native:
     if found.library is None:
         logging.getLogger(__name__).info("native kernels are not used: %s", found.reason)
     return found
+
+
+@cache
+def function(name: str) -> Callable[[ctypes.Array[ctypes.c_int64]], None]:
+    """Give a function of the library, in the instruction set that is used here.
+
+    It takes the address of a struct of 64-bit slots, that is, an array of integers.
+    """
+    found = native()
+    function = getattr(found.library, f"{name}_{found.instruction_set}")
+    function.restype = None
+    return cast(Callable[[ctypes.Array[ctypes.c_int64]], None], function)
 
 
 def _load(choice: str) -> Native:

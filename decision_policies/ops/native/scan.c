@@ -9,18 +9,13 @@
 
 #include "vector.h"
 
-#define EXPORT __attribute__((visibility("default")))
 #if LANES == 8
 #define GROUP 8 /* states in registers: AVX2 has 16 of them, the others 32 (or SSE2 few lanes) */
 #else
 #define GROUP 16
 #endif
 
-#define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
-
-#define JOIN(a, b) a##_##b
-#define NAMED(a, b) JOIN(a, b)
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -28,6 +28,9 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float loose_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 
+#define EXPORT __attribute__((visibility("default")))
+#define JOIN(a, b) a##_##b
+#define NAMED(a, b) JOIN(a, b) /* a function's name, with that of the instruction set behind it */
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vec splat(float x) { return (vec){0} + x; }
@@ -89,6 +92,38 @@ INLINE vec exp2v(vec x) {
     p = p * r + 6.931472028550421e-1f;
     p = p * r + 1.0f;
     return (vec)((ivec)p + (((ivec)shifted - 0x4B400000) << 23));
+}
+
+#define LOG2_E 1.4426950408889634f
+
+INLINE vec larger(vec x, vec y) {
+    ivec take = x < y;
+    return (vec)((take & (ivec)y) | (~take & (ivec)x));
+}
+
+INLINE vec sigmoidv(vec x) { return 1.0f / (1.0f + exp2v(x * -LOG2_E)); }
+
+INLINE vec tanhv(vec x) { return 2.0f * sigmoidv(2.0f * x) - 1.0f; }
+
+/* log(1 + exp(x)), precise where it is small: log(1 + e) = 2 atanh(e / (2 + e)), a short series. */
+INLINE vec softplusv(vec x) {
+    const vec e = exp2v(larger(x, -x) * -LOG2_E), s = e / (2.0f + e), q = s * s;
+    vec p = splat(1.0f / 15);
+    for (int odd = 13; odd > 0; odd -= 2) p = p * q + 1.0f / odd;
+    return larger(x, splat(0)) + 2.0f * s * p;
+}
+
+/* The error function to 1.5e-7: Abramowitz and Stegun, 7.1.26. */
+INLINE vec erfv(vec x) {
+    const vec a = larger(x, -x), t = 1.0f / (1.0f + 0.3275911f * a);
+    vec p = splat(1.061405429f);
+    p = p * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    const vec y = 1.0f - p * t * exp2v(a * a * -LOG2_E);
+    ivec sign = (ivec)x & (int32_t)0x80000000;
+    return (vec)((ivec)y | sign);
 }
 
 #endif

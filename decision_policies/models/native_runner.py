@@ -1,0 +1,212 @@
+"""Run a model's step by the native library: arrays in, arrays out, the state kept in place."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decision_policies.batch import Step
+from decision_policies.models.encoders import IndexEncoder, VectorEncoder
+from decision_policies.models.heads import ContinuousHead, DiscreteHead
+from decision_policies.models.model import SequenceModel, TokenModel
+from decision_policies.models.native_step import Floats, NativeStep, NotNativeError, written
+from decision_policies.ops.native.library import function, native
+from decision_policies.spaces import model_shape
+from decision_policies.tree import State
+
+TOLERANCE = 1e-4
+"""Largest difference from the model itself that the check before the first use lets pass."""
+
+_KNOWN: WeakKeyDictionary[SequenceModel, NativeStep] = WeakKeyDictionary()
+
+
+class NativeRunner:
+    """The state of n rows, and room for a step's inputs.
+
+    Args:
+        model: A model that has a native step, and goes on having one.
+        rows: Number n of rows.
+        step: Its step; None looks for it.
+
+    Attributes:
+        state: What the rows remember, (n, S); zeros are the initial state.
+        fresh: Rows that begin with the next step, from the initial state, (n,).
+    """
+
+    def __init__(self, model: SequenceModel, rows: int, step: NativeStep | None = None) -> None:
+        self.model = cast(TokenModel, model)
+        self.step = step or self._found()
+        self.state = np.zeros((rows, self.step.size), np.float32)
+        self.fresh = np.ones(rows, bool)
+        self._input = np.zeros((rows, self.step.width), np.float32)
+        self._views = {name: self._input[:, part] for name, part in self.step.parts.items()}
+        self._return_scale = self.model.embedding.return_scale
+        self._before, self._now = np.zeros((2, rows), np.int64)
+        self._output = np.empty((rows, self.step.parameters), np.float32)
+        self._bind()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = (self.state, self.fresh, self._before, self._now)
+        return _revived, (self.model, *known)
+
+    def refresh(self) -> None:
+        """Go on with the weights that the model has now.
+
+        Raises:
+            RuntimeError: The model can no longer act natively: it was moved, or has another type.
+        """
+        if not self.step.current():
+            self.step = self._found()
+            self._bind()
+
+    def _found(self) -> NativeStep:
+        step = native_step(self.model)
+        if step is None:
+            raise RuntimeError(
+                "the model was moved to another device or number type while it acted: "
+                "call policy.reset() and begin anew"
+            )
+        return step
+
+    def _bind(self) -> None:
+        """Hand the library the addresses of everything, once and for all steps."""
+        step = self.step
+        self._ops = np.array(step.ops, np.int64)
+        self._scratch = np.zeros(step.scratch, np.float32)
+        arrays = (self._input, self._before, self._now, self.fresh, self.state, self._scratch)
+        slots = [self._ops.ctypes.data, len(step.ops), step.done, step.given, *self._input.shape]
+        slots += [step.size, *(x.ctypes.data for x in arrays)]
+        slots += [step.parameters, self._output.ctypes.data]
+        encoder = self.model.embedding.observation
+        self._start = encoder.start if isinstance(encoder, IndexEncoder) else None
+        if isinstance(encoder, VectorEncoder):
+            self._mean, self._std = encoder.mean.numpy(), encoder.std.numpy()
+        self._slots = (ctypes.c_int64 * len(slots))(*slots)
+        self._call = function("policy_step")
+
+    def done(self, action: Tensor, reward: Tensor) -> None:
+        """Take in what was done in the last step; see `SequenceModel.commit`."""
+        head = self.model.head
+        if "action" in self._views:
+            view = self._views["action"]
+            if isinstance(head, DiscreteHead):
+                view[:, 0] = action.numpy() - int(head.space.start)
+            elif isinstance(head, ContinuousHead):
+                np.subtract(action.numpy().reshape(view.shape), head.offset, out=view)
+                np.divide(view, head.scale, out=view)
+        if "reward" in self._views:
+            self._views["reward"][:, 0] = reward.numpy() / self._return_scale
+
+    def given(self, step: Step) -> None:
+        """Take in what is known of the next step."""
+        view, observations = self._views["observation"], step.observations.numpy()
+        if self._start is not None:
+            view[:, 0] = observations - self._start
+        else:
+            np.subtract(observations.reshape(view.shape), self._mean, out=view)
+            np.divide(view, self._std, out=view)
+        if "return" in self._views:
+            self._views["return"][:, 0] = step.returns_to_go.numpy() / self._return_scale
+        self._before[:] = self._now
+        self._now[:] = step.timesteps.numpy()
+
+    def remembered(self, rows: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64]]:
+        """Copy what some rows remember."""
+        return self.state[rows], self._now[rows]
+
+    def recall(self, rows: NDArray[np.bool_], kept: tuple[Floats, NDArray[np.int64]]) -> None:
+        """Put some rows back to what they remembered."""
+        self.state[rows], self._now[rows] = kept
+
+    def run(self) -> Floats:
+        """Predict from what was taken in, (n, P), and carry the state on; no row is fresh then."""
+        self._call(self._slots)
+        self.fresh[:] = False
+        return self._output.copy()
+
+
+def _revived(
+    model: SequenceModel,
+    state: Floats,
+    fresh: NDArray[np.bool_],
+    before: NDArray[np.int64],
+    now: NDArray[np.int64],
+) -> NativeRunner:
+    """Make a runner again from a copy: addresses are nothing to be copied."""
+    runner = NativeRunner(model, len(state))
+    runner.state[:], runner.fresh[:], runner._before[:], runner._now[:] = state, fresh, before, now
+    return runner
+
+
+def native_step(model: SequenceModel) -> NativeStep | None:
+    """Write a model's step down, where the native library can run it.
+
+    What was written is compared with the model before it is used, and written again when the
+    weights have changed.
+
+    Returns:
+        The step; None where there is no library, or the model has parts that it does not know.
+    """
+    if native().library is None:
+        return None
+    known = _KNOWN.get(model)
+    if known is not None and known.current() and known.equal():
+        return known
+    _KNOWN.pop(model, None)
+    try:
+        step = written(model)
+        _check(step, cast(TokenModel, model))
+    except NotNativeError as reason:
+        logging.getLogger(__name__).info("the model acts by torch: %s", reason)
+        return None
+    _KNOWN[model] = step
+    return step
+
+
+@torch.inference_mode()
+def _check(step: NativeStep, model: TokenModel) -> None:
+    """Compare two steps of two rows with the model's own.
+
+    Raises:
+        NotNativeError: They differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    training = model.training
+    model.eval()
+    runner = NativeRunner(model, 2, step)
+    state: State = model.initial_state(2)
+    encoder, head = model.embedding.observation, model.head
+    action = torch.zeros(2, dtype=torch.int64)
+    if isinstance(head, DiscreteHead):
+        action += int(head.space.start)
+    elif isinstance(head, ContinuousHead):
+        action = head.center.repeat(2, 1).view(2, *head.space.shape)
+    last: Step | None = None
+    for t in range(3):
+        observations = torch.zeros(2, dtype=torch.int64)
+        if isinstance(encoder, IndexEncoder):
+            observations += encoder.start
+        elif isinstance(encoder, VectorEncoder):
+            drawn = torch.randn(2, len(encoder.mean), generator=generator)
+            shape = model_shape(model.spec.observation_space)
+            observations = (drawn * encoder.std + encoder.mean).view(2, *shape)
+        now = Step(observations, torch.rand(2, generator=generator), torch.full((2,), t))
+        runner.given(now)
+        if last is None:
+            exact, state = model.act(now, state)
+        else:
+            reward = torch.ones(2)
+            runner.done(action, reward)
+            exact, state = model.commit_and_act(action, reward, last, now, state)
+        last = now
+        error = np.abs(runner.run() - exact.action.numpy()).max()
+        if not error <= TOLERANCE * max(1.0, float(exact.action.abs().max())):
+            raise NotNativeError(f"its native step differs by {error}")
+    model.train(training)

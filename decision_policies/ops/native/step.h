@@ -1,0 +1,45 @@
+/* A step of a policy as a list of operations; `models/native_step.py` writes such lists. */
+#ifndef DECISION_POLICIES_STEP_H
+#define DECISION_POLICIES_STEP_H
+
+#include <stdint.h>
+
+#define PANEL 64 /* columns of a packed matrix that lie together, row after row */
+#define TILE 6   /* tokens that go through the network together */
+
+_Static_assert(sizeof(void *) == 8, "the caller fills the structs as arrays of 64-bit slots");
+
+enum code { EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW };
+
+enum activation { NONE, TANH, SOFTPLUS, RELU, GELU, GELU_TANH };
+
+/* One operation. Buffers are offsets, in floats, into the scratch memory of a group of rows. */
+struct op {
+    int64_t code;
+    int64_t from, from_row, from_token; /* input: offset, and strides of rows and tokens */
+    int64_t to, to_row, to_token;       /* output */
+    int64_t in, out;                    /* widths; SCAN: states and channels; WINDOW: tokens and width */
+    const float *weight, *bias;         /* SCAN: decay rates times log2(e), and D */
+    int64_t activation, add;            /* add: to what the output holds */
+    int64_t state;                      /* offset into a row's state */
+    int64_t token;   /* EMBED, LOOKUP: which token they make; LINEAR, NORM: the last only if 1 */
+    int64_t extra;   /* EMBED, LOOKUP: clock (0 none, 1 last step's, 2 this one's); SCAN: see there */
+    const float *table; /* EMBED, LOOKUP: what is added for the clock; NORM: epsilon, one float */
+    int64_t places;     /* rows of the table */
+};
+
+struct step {
+    const struct op *ops;
+    int64_t count;
+    int64_t done, given;       /* tokens of the last step's end, and of what is known of this one */
+    int64_t rows, width, size; /* rows; floats of a row's input and of its state */
+    const float *input;        /* (rows, width) */
+    const int64_t *before, *now; /* (rows): clocks */
+    const uint8_t *fresh;      /* (rows): begins with this step, from the state of zeros */
+    float *state;              /* (rows, size), updated */
+    float *scratch;
+    int64_t parameters;        /* width of what the last operation makes of the last token */
+    float *output;             /* (rows, parameters) */
+};
+
+#endif
