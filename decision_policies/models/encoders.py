@@ -87,7 +87,7 @@ def make_table(rows: int, width: int) -> nn.Embedding:
     weight = torch.empty(rows, width)
     if not weight.is_meta:
         nn.init.normal_(weight)
-    return nn.Embedding.from_pretrained(weight, freeze=False)
+    return nn.Embedding(rows, width, _weight=weight)
 
 
 class IndexEncoder(nn.Module):

@@ -120,7 +120,8 @@ def orders(requests: int) -> Iterator[tuple[str, int, Trouble | None, int]]:
 @contextmanager
 def hurried(home: Path) -> Iterator[None]:
     """Let the client reach the hub, ask again without a pause, and not say so each time."""
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     said = logging.get_verbosity()
     with pytest.MonkeyPatch.context() as patch:
