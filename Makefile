@@ -18,7 +18,7 @@ quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in
 test: $(VENV)/test lint  ## Types, style and all tests, a process on each core
 	$(BIN)/python -m pytest -n auto
 
-faults: $(VENV)/test  ## Some 15 000 injected faults, counted; tests run a slice of them
+faults: $(VENV)/test  ## Some 17 000 injected faults, counted; tests run a slice of them
 	$(BIN)/python -m tests.faults
 
 lint: $(VENV)/test

@@ -95,7 +95,7 @@ def load(  # noqa: PLR0913 - where to look, each by its name
     """Load a saved algorithm of whatever class the checkpoint names.
 
     Args:
-        name: A folder, `hub/<alias>`, or a repository on a hub; see `SequenceAlgorithm.load`.
+        name: A folder, a zip, `hub/<alias>` or a repository on a hub; see `SequenceAlgorithm.load`.
         env: If given, its spaces are compared with those that the policy was made for.
         device: Where to put the weights.
         revision: A branch, a tag or a commit of the repository; "main" if there is none.
@@ -115,7 +115,6 @@ def load(  # noqa: PLR0913 - where to look, each by its name
     from decision_policies.checkpoint import open_checkpoint
     from decision_policies.errors import CheckpointError
     from decision_policies.hub import resolve
-    from decision_policies.learning.persistence import without_zip
 
     folder = resolve(
         name,
@@ -126,7 +125,7 @@ def load(  # noqa: PLR0913 - where to look, each by its name
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
-    algorithm = open_checkpoint(without_zip(folder)).config.get("algorithm")
+    algorithm = open_checkpoint(folder).config.get("algorithm")
     if not isinstance(algorithm, str) or algorithm not in BY_NAME:
         known = ", ".join(BY_NAME)
         raise CheckpointError(f"{name}: unknown algorithm {algorithm!r}; known are {known}")

@@ -1,4 +1,4 @@
-"""Replace a whole folder at once: after a crash at any moment, the old or the new one is there."""
+"""Replace a folder or file at once: after a crash at any moment, the old or the new is there."""
 
 from __future__ import annotations
 
@@ -42,26 +42,56 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(path, content)
         for folder in {(temporary / name).parent for name in files}:
             _sync(folder)
         _swap(temporary, target, target.parent / f".{target.name}.old-{token}")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            needed = sum(map(len, files.values()))
-            free = shutil.disk_usage(target.parent).free
-            raise OSError(
-                error.errno,
-                f"no room to save {target}: {needed} bytes needed, {free} free on the disk "
-                "(or a file size limit); what was saved there before is untouched",
-            ) from error
-        raise
+        raise _explained(error, target, sum(map(len, files.values()))) from error
     finally:
         _writing.discard(token)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_file(target: Path, content: bytes) -> None:
+    """Write a new file beside the target, then put it in the target's place.
+
+    Raises:
+        OSError: The target is untouched then; the message is that of `write_folder`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    clean(target)
+    token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = target.parent / f".{target.name}.new-{token}"
+    _writing.add(token)
+    try:
+        _write(temporary, content)
+        temporary.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _explained(error, target, len(content)) from error
+    finally:
+        _writing.discard(token)
+        temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _explained(error: OSError, target: Path, needed: int) -> OSError:
+    """Say of a full disk how much was needed and how much was free."""
+    if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return error
+    free = shutil.disk_usage(target.parent).free
+    return OSError(
+        error.errno,
+        f"no room to save {target}: {needed} bytes needed, {free} free on the disk "
+        "(or a file size limit); what was saved there before is untouched",
+    )
 
 
 def recover(target: Path) -> None:
@@ -104,7 +134,8 @@ def clean(target: Path) -> None:
     recover(target)
     for stray in _strays(target, "new") + _strays(target, "old"):
         if not _alive(stray.name):
-            shutil.rmtree(stray, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                stray.unlink() if stray.is_file() else shutil.rmtree(stray, ignore_errors=True)
 
 
 def _strays(target: Path, kind: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: config.json, model.safetensors and manifest.json; all that reads weights.
+"""Checkpoints: config.json, model.safetensors, manifest.json; the only file that reads weights.
 
 A checkpoint is data and cannot run code. Everything read is compared with the manifest's SHA-256,
 and tensors with what the config says, before anything of their size is allocated.
@@ -7,19 +7,20 @@ and tensors with what the config says, before anything of their size is allocate
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from decision_policies import atomic
+from decision_policies import archive, atomic
+from decision_policies.contents import Contents, guess
 from decision_policies.errors import CheckpointError, CheckpointVersionError
 from decision_policies.strict_json import MAX_JSON, parse_json
 from decision_policies.version import __version__
@@ -28,6 +29,9 @@ FORMAT = 1
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 TRAINING_TENSORS, TRAINING_VALUES = "training/tensors.safetensors", "training/values.json"
 PLAIN, TRAINING = frozenset({CONFIG, WEIGHTS}), frozenset({TRAINING_TENSORS, TRAINING_VALUES})
+DATA = "data"
+"""How Stable-Baselines3's zips call their JSON, and its readers look for it: our config again."""
+KNOWN = PLAIN | TRAINING | {MANIFEST, DATA}
 MAX_HEADER = 1 << 24
 DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -40,14 +44,19 @@ class Checkpoint:
     """An opened checkpoint: its config is read and verified, its weights are not yet.
 
     Attributes:
-        folder: Where it is.
+        contents: The folder or zip.
         config: The parsed config.
         files: Size and SHA-256 of each file, from the manifest.
     """
 
-    folder: Path
+    contents: Contents
     config: dict[str, Any]
     files: Mapping[str, tuple[int, str]]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is; a zip, if it is in one."""
+        return self.contents.place
 
     def weights(self, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Read the weights, if they have exactly the expected names, dtypes and shapes.
@@ -61,8 +70,9 @@ class Checkpoint:
         """
         wanted = {name: (_dtype(t), tuple(t.shape)) for name, t in expected.items()}
         path = self.folder / WEIGHTS
-        _compare(path, _header(path), wanted)
-        tensors = _parse(path, self._verified(WEIGHTS))
+        with self.contents.open(WEIGHTS) as file:
+            _compare(path, _header(path, file), wanted)
+        tensors = _parse(path, self.read(WEIGHTS))
         _check_finite(tensors, str(path))
         return tensors
 
@@ -72,14 +82,19 @@ class Checkpoint:
         Raises:
             CheckpointError: It is damaged.
         """
-        if TRAINING_VALUES not in self.files or not (self.folder / "training").exists():
+        left_behind = not any(name in self.contents for name in TRAINING)
+        if TRAINING_VALUES not in self.files or left_behind:
             return None
-        tensors = _parse(self.folder / TRAINING_TENSORS, self._verified(TRAINING_TENSORS))
-        path = self.folder / TRAINING_VALUES
-        return tensors, parse_json(path, self._verified(TRAINING_VALUES))
+        tensors = _parse(self.folder / TRAINING_TENSORS, self.read(TRAINING_TENSORS))
+        return tensors, parse_json(self.folder / TRAINING_VALUES, self.read(TRAINING_VALUES))
 
-    def _verified(self, name: str) -> bytes:
-        return _verified(self.folder, name, self.files)
+    def read(self, name: str) -> bytes:
+        """Read a file that the manifest lists.
+
+        Raises:
+            CheckpointError: It is not what the manifest says.
+        """
+        return _verified(self.contents, name, self.files)
 
 
 def write(
@@ -91,7 +106,8 @@ def write(
     """Write a checkpoint atomically.
 
     Args:
-        folder: Where; a checkpoint that is already there is replaced once the new one is whole.
+        folder: Where; a checkpoint that is already there is replaced once the new one is whole. A
+            name that ends in .zip is that of a zip, in which nothing is compressed.
         config: JSON-able description; format and version are added.
         weights: The model's tensors.
         training: Tensors and JSON-able values of the training state.
@@ -119,14 +135,17 @@ def write(
                 f"saving {target}: {name} would have {len(files[name])} bytes, more than the "
                 f"{MAX_JSON} that are read back; do the spaces have very many different bounds?"
             )
-    atomic.write_folder(target, files)
+    if target.suffix == archive.SUFFIX:
+        archive.write(target, {DATA: files[CONFIG], **files})
+    else:
+        atomic.write_folder(target, files)
 
 
 def open_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
     """Open a checkpoint and verify its config.
 
     Args:
-        folder: The folder that `write` wrote.
+        folder: The folder or zip that `write` wrote.
 
     Raises:
         FileNotFoundError: There is nothing at that place.
@@ -141,30 +160,33 @@ def _open(target: Path) -> Checkpoint:
     atomic.recover(target)
     if not target.exists():
         raise FileNotFoundError(f"no checkpoint at {str(target)!r} (in the folder {Path.cwd()})")
-    if not target.is_dir():
-        raise CheckpointError(f"{target} is a file{_guess(target)}; a checkpoint is a folder")
+    contents = Contents.of(target, KNOWN)
     for name in (CONFIG, MANIFEST, WEIGHTS):
-        if not (target / name).is_file():
-            there = ", ".join(sorted(p.name for p in target.iterdir())) or "nothing"
+        if name not in contents:
+            there = ", ".join(contents.names()) or "nothing"
             raise CheckpointError(
                 f"{target} is no whole checkpoint: {name} is missing ({there} there)"
             )
-    _check_links(target)
-    manifest = parse_json(target / MANIFEST, _read(target / MANIFEST, MAX_JSON))
+    contents.check_links(PLAIN | TRAINING | {MANIFEST})
+    manifest = parse_json(target / MANIFEST, contents.read(MANIFEST, MAX_JSON))
     _check_version(target, manifest)
     files = _entries(target / MANIFEST, manifest)
-    config = parse_json(target / CONFIG, _verified(target, CONFIG, files))
+    config = parse_json(target / CONFIG, _verified(contents, CONFIG, files))
     _check_version(target, config)
     if config.get("library_version") != manifest["library_version"]:
         raise CheckpointError(f"{target}: {CONFIG} and {MANIFEST} name different versions")
-    return Checkpoint(target, config, files)
+    if contents.held and contents.held.get(DATA, b"") not in (b"", contents.held[CONFIG]):
+        raise CheckpointError(f"{target}: {DATA} says something else than {CONFIG}")
+    return Checkpoint(contents, config, files)
 
 
 def _check_free(target: Path) -> None:
     """Refuse to replace anything but a checkpoint, or a folder with more than a checkpoint."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    if not all((target / name).is_file() for name in (CONFIG, WEIGHTS, MANIFEST)):
+    contents = Contents(target) if target.is_dir() else _zip_at(target)
+    other_kind = target.is_file() != (target.suffix == archive.SUFFIX)
+    if other_kind or not all(name in contents for name in (CONFIG, WEIGHTS, MANIFEST)):
         raise CheckpointError(
             f"{target} is there already and is no checkpoint; choose another name"
         )
@@ -177,17 +199,12 @@ def _check_free(target: Path) -> None:
         )
 
 
-def _check_links(target: Path) -> None:
-    """Refuse links that lead out of the folder, but for those of a Hub client's cache."""
-    home = target.resolve()
-    blobs = [above.parent / "blobs" for above in home.parents if above.name == "snapshots"]
-    for name in sorted(PLAIN | TRAINING | {MANIFEST}):
-        real = Path(os.path.realpath(target / name))
-        if not any(real.is_relative_to(place) for place in (home, *blobs)):
-            raise CheckpointError(
-                f"{target / name} is a link that leaves the checkpoint folder, to {real}; if that "
-                "is what you want to load, put a copy of it in the link's place"
-            )
+def _zip_at(target: Path) -> Contents:
+    """Look into a file that is to be replaced; what is no checkpoint's zip holds nothing."""
+    try:
+        return Contents.of(target, KNOWN)
+    except CheckpointError:
+        return Contents(target, {})
 
 
 def _check_version(target: Path, data: Mapping[str, Any]) -> None:
@@ -219,10 +236,10 @@ def _entries(path: Path, manifest: Mapping[str, Any]) -> dict[str, tuple[int, st
     return entries
 
 
-def _verified(folder: Path, name: str, files: Mapping[str, tuple[int, str]]) -> bytes:
+def _verified(contents: Contents, name: str, files: Mapping[str, tuple[int, str]]) -> bytes:
     """Read a file once and hash the very bytes that will be parsed."""
-    path, (size, digest) = folder / name, files[name]
-    content = _read(path, size)
+    path, (size, digest) = contents.place / name, files[name]
+    content = contents.read(name, size)
     if len(content) != size:
         raise CheckpointError(f"{path} is truncated: {len(content)} of {size} bytes")
     found = hashlib.sha256(content).hexdigest()
@@ -231,29 +248,16 @@ def _verified(folder: Path, name: str, files: Mapping[str, tuple[int, str]]) -> 
     return content
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes; no buffer is larger than what is really there."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if len(content) > limit:
-        raise CheckpointError(
-            f"{path} is larger than the {limit} bytes it should have{_guess(path)}"
-        )
-    return content
-
-
-def _header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _header(path: Path, file: BinaryIO) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Read names, dtypes and shapes from the head of a safetensors file."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if not 2 <= size <= min(MAX_HEADER, path.stat().st_size):
-            raise CheckpointError(f"{path} is no safetensors file{_guess(path)}")
-        head = file.read(size)
+    total = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(8)
+    size = int.from_bytes(start, "little")
+    if not 2 <= size <= min(MAX_HEADER, total):
+        raise CheckpointError(f"{path} is no safetensors file{guess(start)}")
     try:
-        data = json.loads(head)
+        data = json.loads(file.read(size))
         data.pop("__metadata__", None)
         return {k: (str(v["dtype"]), tuple(int(n) for n in v["shape"])) for k, v in data.items()}
     except (*DAMAGED, RecursionError) as error:
@@ -280,7 +284,7 @@ def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
         return {k: v.clone() for k, v in safetensors.torch.load(content).items()}
     except Exception as error:  # SafetensorError derives from Exception only
         raise CheckpointError(
-            f"{path} is no valid safetensors file ({error}){_guess(path)}"
+            f"{path} is no valid safetensors file ({error}){guess(content)}"
         ) from error
 
 
@@ -305,14 +309,3 @@ def _check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
             raise CheckpointError(
                 f"{place}: {bad} of {tensor.numel()} values of {name!r} are not finite"
             )
-
-
-def _guess(path: Path) -> str:
-    """Say what a wrong file looks like."""
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return ": it is a pickle, which is never read, since it can run code"
-    if head[:2] == b"PK":
-        return ": it is a zip (of torch.save or Stable-Baselines3?), which may hold pickles"
-    return ""

@@ -34,6 +34,7 @@ CALLS = [
     (os, "rmdir"),
     (Path, "open"),
     (Path, "rename"),
+    (Path, "replace"),
     (Path, "mkdir"),
     (shutil, "rmtree"),
 ]

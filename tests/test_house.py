@@ -15,7 +15,8 @@ PACKAGE = ROOT / "decision_policies"
 # Each room may import from rooms before it, and from itself.
 ROOMS = [
     ["version", "errors", "tree", "ops", "atomic", "envs"],
-    ["nets", "spaces", "strict_json"],
+    ["nets", "spaces", "strict_json", "archive"],
+    ["contents"],
     ["spec", "batch", "checkpoint", "inputs"],
     ["hub", "feedback"],
     ["models"],

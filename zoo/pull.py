@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     if target.exists():
         raise ValueError(f"{target} is there already: choose another place by --output")
     found = hub.resolve(arguments.name, revision=arguments.revision, endpoint=arguments.endpoint)
+    if found.is_file():
+        raise ValueError(f"{found} is a zip, and here already: load it as it is")
     check_whole(found)
     saved = open_checkpoint(found)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"

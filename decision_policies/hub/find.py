@@ -29,7 +29,8 @@ def resolve(
 
     Names, in the order in which they are tried; the first that fits is meant:
 
-    - a path object, or text that can only be a path (`./x`, `/x`, `~/x`, `a/b/c`): that folder;
+    - a path object, or text that can only be a path (`./x`, `/x`, `~/x`, `a/b/c`): that folder, or
+      that zip, with or without its ".zip";
     - `hf://owner/name[@revision][/subfolder]`, or a repository's page: a hub's repository;
     - `file:///srv/hub/owner/name[@revision][/subfolder]`: a repository in a folder that is a hub;
     - `owner/name[@revision][/subfolder]`: the folder of that name if there is one, else a hub's
@@ -51,7 +52,7 @@ def resolve(
         algorithm: The class that a shipped policy must be of; None is the first that is listed.
 
     Returns:
-        A folder for `checkpoint.open_checkpoint`; a local one has not been looked into.
+        A folder or zip for `checkpoint.open_checkpoint`; a local one has not been looked into.
 
     Raises:
         FileNotFoundError: It is a path, and nothing is there.

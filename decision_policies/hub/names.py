@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from decision_policies import atomic
+from decision_policies import archive
 from decision_policies.errors import HubNotFound
 
 HUB = "https://huggingface.co"
@@ -67,7 +67,7 @@ class Shadow:
     """A local folder whose name is a name on a hub, too.
 
     Attributes:
-        path: The folder.
+        path: The folder, or zip.
         other: What the name means where there is no such folder.
     """
 
@@ -215,7 +215,7 @@ def _meant(name: str | PathLike[str], hub: str | Path | None) -> Path | Alias | 
 
 def _plain(name: str, hub: str | Path | None) -> Path | Alias | Repository | Shadow:
     """Tell a folder from `owner/name`; a folder that is there is meant."""
-    there, spelled = _exists(Path(name)), SPELLED.fullmatch(name)
+    there, spelled = archive.find(Path(name)), SPELLED.fullmatch(name)
     if spelled is None or (spelled["sub"] is not None and spelled["revision"] is None):
         if "/" not in name and not there:
             raise ValueError(_bare(name))
@@ -224,7 +224,7 @@ def _plain(name: str, hub: str | Path | None) -> Path | Alias | Repository | Sha
     default = os.environ.get("DECISION_POLICIES_HUB") if hub is None else None
     tried = "" if there else f"; nor is there a folder {name!r} in {Path.cwd()}"
     other = _spelled(name, name, place_of(default) if default else hub, tried)
-    return Shadow(Path(name), other) if there else other
+    return other if there is None else Shadow(there, other)
 
 
 def _spelled(text: str, name: str, hub: str | Path | None, tried: str = "") -> Alias | Repository:
@@ -291,17 +291,12 @@ def _in_folder(url: str) -> Repository:
 
 
 def _local(name: str | PathLike[str], hint: str = "") -> Path:
-    if not _exists(Path(name)):
+    found = archive.find(Path(name))
+    if found is None:
         raise FileNotFoundError(
             f"no checkpoint at {str(name)!r} (in the folder {Path.cwd()}){hint}"
         )
-    return Path(name)
-
-
-def _exists(path: Path) -> bool:
-    """Whether there is something at a path, or a crashed writer's that `recover` puts there."""
-    atomic.recover(path)
-    return path.exists() or (path.suffix == ".zip" and path.with_suffix("").exists())
+    return found
 
 
 def _bare(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Set
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from decision_policies.checkpoint import MANIFEST, PLAIN, TRAINING, open_checkpoint
-from decision_policies.errors import CheckpointError, HubError
+from decision_policies.errors import HubError
 from decision_policies.hub import folder as folders
 from decision_policies.hub import names, remote
 from decision_policies.strict_json import MAX_JSON
@@ -149,10 +148,7 @@ def gather(
         CheckpointError: The folder holds no whole, unaltered checkpoint.
     """
     saved = open_checkpoint(folder)
-    files = {name: (saved.folder / name).read_bytes() for name in sorted(PLAIN)}
-    for name, content in files.items():
-        if (len(content), hashlib.sha256(content).hexdigest()) != saved.files[name]:
-            raise CheckpointError(f"{saved.folder / name} is not what {MANIFEST} says: altered")
+    files = {name: saved.read(name) for name in sorted(PLAIN)}
     header = {key: saved.config[key] for key in ("format_version", "library_version")}
     entries = {
         name: dict(zip(("size", "sha256"), saved.files[name], strict=True)) for name in files

@@ -123,7 +123,7 @@ A = TypeVar("A", bound=Learner)
 
 
 def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool) -> None:
-    """Write an algorithm to a folder; see `Stored.save`."""
+    """Write an algorithm to a folder or zip; see `Stored.save`."""
     policy = algorithm.policy
     assert policy is not None, "the caller has checked it"
     values = dict(algorithm.hyperparameters())
@@ -150,7 +150,7 @@ def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool)
         training = (tensors, {**state, "data": digest})
     elif training_state and algorithm._saved_training is not None:  # loaded, and not trained since
         training = (algorithm._saved_training.tensors, algorithm._saved_training.values)
-    checkpoint.write(without_zip(path), config, _weights(policy.model), training)
+    checkpoint.write(path, config, _weights(policy.model), training)
 
 
 def _weights(model: SequenceModel) -> dict[str, Tensor]:
@@ -176,10 +176,9 @@ def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
         )
 
 
-def load(cls: type[A], path: str | PathLike[str], device: str, name: str) -> A:
-    """Read an algorithm from a folder that was asked for by a name; see `Stored.load`."""
-    folder = without_zip(path)
-    return atomic.steadily(folder, lambda: _load(cls, folder, device, name))
+def load(cls: type[A], path: Path, device: str, name: str) -> A:
+    """Read an algorithm from a folder or zip that was asked for by a name; see `Stored.load`."""
+    return atomic.steadily(path, lambda: _load(cls, path, device, name))
 
 
 def _load(cls: type[A], path: Path, device: str, name: str) -> A:
@@ -213,12 +212,6 @@ def _load(cls: type[A], path: Path, device: str, name: str) -> A:
         _check_training(saved.folder, *training)
         algorithm._saved_training = SavedTraining(*training)
     return algorithm
-
-
-def without_zip(path: str | PathLike[str]) -> Path:
-    """Drop the suffix .zip, which Stable-Baselines3's callbacks add to what is a folder here."""
-    path = Path(path)
-    return path.with_suffix("") if path.suffix == ".zip" and not path.exists() else path
 
 
 def _construct(cls: type[A], folder: Path, values: object, device: str) -> A:

@@ -36,10 +36,11 @@ class Stored(Surface):
         def torch_device(self) -> torch.device: ...  # noqa: D102
 
     def save(self, path: str | PathLike[str], *, training_state: bool = True) -> None:
-        """Save to a folder, atomically; see `checkpoint`.
+        """Save to a folder or a zip, atomically; see `checkpoint`.
 
         Args:
-            path: The folder. An older checkpoint there is replaced once the new one is whole.
+            path: The folder; or the one file, where it ends in ".zip". An older checkpoint there is
+                replaced once the new one is whole.
             training_state: Also save what an exact resume needs: twice the size of the weights,
                 three times with `ema_decay`.
 
@@ -130,9 +131,10 @@ class Stored(Surface):
         optimiser.
 
         Args:
-            name: The folder that `save` wrote; `hub/<alias>[@revision]`, a policy that the package
-                ships or knows; or a repository on a hub, `owner/name[@revision][/subfolder]`, with
-                `hf://` before it where a folder might be meant. See `hub.resolve`.
+            name: The folder or zip that `save` wrote; `hub/<alias>[@revision]`, a policy that the
+                package ships or knows; or a repository on a hub,
+                `owner/name[@revision][/subfolder]`, with `hf://` before it where a folder might be
+                meant. See `hub.resolve`.
             env: If given, its spaces are compared with those that the policy was made for.
             device: Where to put the weights.
             revision: A branch, a tag or a commit of the repository; "main" if there is none.

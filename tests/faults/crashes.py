@@ -25,6 +25,7 @@ LAYOUTS: dict[str, tuple[bool, bool]] = {
     "first": (False, True),
     "over an old one": (True, True),
     "without training": (True, False),
+    "a zip over an old one": (True, True),
 }
 """Whether there is an old one, and whether the new one has a training state."""
 NO_ROOM = 10
@@ -40,7 +41,7 @@ def kills_at_each_call(room: Path, every: int = 1) -> Suite:
     """Kill a child with SIGKILL at each call into the disk that a save makes, one after another."""
     suite = Suite("killed at each disk call of save")
     for layout, (replaces, training) in LAYOUTS.items():
-        place = room / layout / "policy"
+        place = room / layout / ("policy.zip" if "zip" in layout else "policy")
         place.parent.mkdir()
         step, killed = 1, True
         while killed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import resource
 import shutil
 import warnings
@@ -63,6 +64,36 @@ def flips(original: Path, room: Path, count: int = 1000) -> Suite:
         suite.inject(f"{name}, bit {bit}", lambda: DeMa.load(folder), harmless=False)
         (folder / name).write_bytes(content)
     return suite
+
+
+def zips(original: Path, room: Path, cuts: int = 300, count: int = 1000) -> Suite:
+    """Cut a zip at many places, and flip single bits: what is still read must be the same."""
+    suite, rng = Suite("zips cut and flipped"), random.Random(5)
+    wanted, place = acts(DeMa.load(original)), room / "policy.zip"
+    DeMa.load(original).save(place)
+    content = place.read_bytes()
+
+    def load() -> None:
+        assert acts(DeMa.load(place)) == wanted
+
+    for length in {*rng.sample(range(len(content)), cuts), len(content) - 1}:
+        place.write_bytes(content[:length])
+        suite.inject(f"zip[:{length}]", load, harmless=False)
+    for turn in range(count):
+        # Half of them anywhere; half among the heads of the members, the list and the end.
+        bit = rng.choice(_marks(content)) if turn % 2 else rng.randrange(8 * len(content))
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        place.write_bytes(flipped)
+        suite.inject(f"zip, bit {bit}", load)
+    return suite
+
+
+def _marks(content: bytes) -> list[int]:
+    """List the bits within 50 bytes behind each signature of a zip."""
+    starts = [m.start() for m in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06)", content)]
+    places = (byte for s in starts for byte in range(s, min(s + 50, len(content))))
+    return [8 * byte + bit for byte in places for bit in range(8)]
 
 
 def configs(original: Path, room: Path, count: int = 5000) -> Suite:

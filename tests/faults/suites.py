@@ -15,6 +15,7 @@ SUITES: dict[str, Callable[[Path, Path, bool], Suite]] = {
         o, r, *((64, 16) if whole else (4096, 2))
     ),
     "flips": lambda o, r, whole: damage.flips(o, r, 1000 if whole else 40),
+    "zips": lambda o, r, whole: damage.zips(o, r, *((300, 1000) if whole else (10, 60))),
     "poisons": lambda o, r, whole: damage.poisons(o, r),
     "round-trips": lambda o, r, whole: codec.round_trips(2000 if whole else 300),
     "spaces": lambda o, r, whole: codec.malformed(500 if whole else 200),

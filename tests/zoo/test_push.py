@@ -259,6 +259,14 @@ def test_wrong_words_are_answered_in_a_line(
     assert not (tmp_path / "new").exists()
 
 
+def test_zip_is_not_pulled_but_loaded(
+    balancer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    DeMa.load(balancer).save(tmp_path / "some.zip")
+    assert zoo(f"pull {tmp_path}/some.zip --output {tmp_path}/pulled") == 2
+    assert "some.zip is a zip, and here already: load it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_damaged_policy_is_not_pulled(balancer: Path, tmp_path: Path, name: str) -> None:
     root = tmp_path / "hub"
