@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,30 @@ def test_second_process_acts_bit_equal_offline(
     assert len(plain_hub.log) == asked
 
 
+def heard(task: Callable[[], object]) -> tuple[list[str], set[str]]:
+    """Do something; return the places that were written to, and the kinds of audit events."""
+    written: list[str] = []
+    events: set[str] = set()
+    listening = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if not listening:
+            return
+        events.add(event)
+        if event == "open" and isinstance(arguments[2], int) and arguments[2] & 3:
+            written.append(str(arguments[0]))
+        elif event in ("os.rename", "os.mkdir", "os.remove", "os.symlink", "os.link"):
+            written.append(str(arguments[event in ("os.rename", "os.symlink")]))
+
+    sys.addaudithook(hook)
+    task()
+    listening = False
+    return [place for place in written if place.startswith("/")], events
+
+
+RUNS = ("pickle.", "marshal.", "subprocess.", "os.system", "os.exec", "os.spawn")
+
+
 def test_a_load_writes_in_the_cache_only_and_runs_nothing(
     hub: Hub, original: Path, cache: Path
 ) -> None:
@@ -193,29 +218,29 @@ def test_a_load_writes_in_the_cache_only_and_runs_nothing(
     with Hub() as first:
         first.publish(REPO, original)
         DeMa.load(REPO, endpoint=first.url)  # whatever is imported once
-    events: list[tuple[str, str]] = []
-    listening = True
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if not listening:
-            return
-        if event == "open" and isinstance(arguments[2], int) and arguments[2] & 3:
-            events.append(("write", str(arguments[0])))
-        elif event in ("os.rename", "os.mkdir", "os.remove", "os.symlink", "os.link"):
-            place = arguments[1] if event in ("os.rename", "os.symlink") else arguments[0]
-            events.append(("write", str(place)))
-        else:
-            events.append((event, ""))
-
-    sys.addaudithook(hook)
-    DeMa.load(REPO, endpoint=hub.url)
-    listening = False
-    written = [place for event, place in events if event == "write" and place.startswith("/")]
+    written, events = heard(lambda: DeMa.load(REPO, endpoint=hub.url))
     assert written
     assert [place for place in written if not Path(place).is_relative_to(cache)] == []
-    forbidden = ("pickle.", "marshal.", "subprocess.", "os.system", "os.exec", "os.spawn")
-    assert [event for event, _ in events if event.startswith(forbidden)] == []
-    assert any(event.startswith("socket.") for event, _ in events), "the hook heard the request"
+    assert [event for event in events if event.startswith(RUNS)] == []
+    assert any(event.startswith("socket.") for event in events), "the hook heard the request"
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "shipped", "kept by the cache"])
+def test_a_load_of_what_is_here_writes_nothing_asks_nobody_and_runs_nothing(
+    kind: str, plain_hub: Hub, original: Path, tmp_path: Path
+) -> None:
+    DeMa.load(original).save(tmp_path / "policy.zip")
+    commit = plain_hub.publish(REPO, original)
+    name, options = {
+        "folder": (str(original), {}),
+        "zip": (str(tmp_path / "policy.zip"), {}),
+        "shipped": ("hub/hopper", {}),
+        "kept by the cache": (f"{REPO}@{commit}", {"endpoint": plain_hub.url}),
+    }[kind]
+    DeMa.load(name, **options)  # type: ignore[arg-type]
+    written, events = heard(lambda: DeMa.load(name, **options))  # type: ignore[arg-type]
+    assert "open" in events and written == []
+    assert [event for event in events if event.startswith((*RUNS, "socket."))] == []
 
 
 def test_folder_is_a_hub(
