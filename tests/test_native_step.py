@@ -20,7 +20,9 @@ from decision_policies.contexts import (
     Context,
     Executed,
     NativeContext,
+    NativeWindowContext,
     RecurrentContext,
+    WindowContext,
     make_context,
 )
 from decision_policies.laws.cases import sample
@@ -140,6 +142,19 @@ def test_native_and_torch_predict_the_same(
     model = model_of(name, *space)
     for rows in (1, 2, 7):
         ours, theirs = native_of(model, rows), RecurrentContext(model, rows)
+        assert difference(ours, theirs, Life(model, rows), 12) < 2e-5
+
+
+@pytest.mark.parametrize("space", SPACES[:2], ids=str)
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.usefixtures("library_is_there")
+def test_native_and_torch_windows_predict_the_same(
+    name: str, space: tuple[gym.Space[Any], gym.Space[Any]]
+) -> None:
+    model = model_of(name, *space)
+    for rows, length in ((1, 1), (2, 3), (7, 4)):
+        ours = NativeWindowContext(model, rows, length)
+        theirs = WindowContext(model, rows, length)
         assert difference(ours, theirs, Life(model, rows), 12) < 2e-5
 
 

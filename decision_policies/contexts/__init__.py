@@ -5,7 +5,7 @@ that may start their episodes at different times. They differ in what the model 
 
 - `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
 - `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
-- `NativeContext`: the same by the native library, for the models that it knows.
+- `NativeContext`, `NativeWindowContext`: the same by the native library, for the models it knows.
 - `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from decision_policies.contexts.context import Context, Executed
 from decision_policies.contexts.lifetime import LifetimeContext
-from decision_policies.contexts.native import NativeContext
+from decision_policies.contexts.native import NativeContext, NativeWindowContext
 from decision_policies.contexts.recurrent import RecurrentContext, StaggeredContext
 from decision_policies.contexts.window import WindowContext
 from decision_policies.models.model import SequenceModel
@@ -27,6 +27,7 @@ __all__ = [
     "Executed",
     "LifetimeContext",
     "NativeContext",
+    "NativeWindowContext",
     "RecurrentContext",
     "StaggeredContext",
     "WindowContext",
@@ -42,11 +43,13 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
         rows: Number n of rows.
         inference: The mode.
     """
-    if inference == "window":
-        return WindowContext(model, rows, model.spec.context_length)
+    length = model.spec.context_length
     if inference == "recurrent" and model.spec.context_episodes is not None:
         return LifetimeContext(model, rows, model.spec.context_episodes)
-    carried = RecurrentContext if native_step(model) is None else NativeContext
+    native = native_step(model) is not None
+    if inference == "window":
+        return (NativeWindowContext if native else WindowContext)(model, rows, length)
+    carried = NativeContext if native else RecurrentContext
     if inference == "recurrent":
         return carried(model, rows)
-    return StaggeredContext(carried(model, 2 * rows), rows, model.spec.context_length)
+    return StaggeredContext(carried(model, 2 * rows), rows, length)

@@ -91,6 +91,11 @@ class NativeRunner:
         self._slots = (ctypes.c_int64 * len(slots))(*slots)
         self._call = function("policy_step")
 
+    @property
+    def taken(self) -> tuple[NDArray[Any], ...]:
+        """What `done` and `given` have taken in: arrays whose first axis is the row."""
+        return self._input, self._before, self._now
+
     def done(self, action: Tensor, reward: Tensor) -> None:
         """Take in what was done in the last step; see `SequenceModel.commit`."""
         head = self.model.head
