@@ -27,7 +27,12 @@ from decision_policies import (
     tree,
 )
 from decision_policies.batch import Window
-from decision_policies.contexts import LifetimeContext, RecurrentContext, WindowContext
+from decision_policies.contexts import (
+    LifetimeContext,
+    NativeContext,
+    RecurrentContext,
+    WindowContext,
+)
 from decision_policies.data.histories import Histories
 
 PIECE = 200
@@ -147,6 +152,9 @@ def fill_state(policy: SequencePolicy, window: Window, *, cached: bool) -> None:
     policy.predict(observations(1))
     assert policy._session is not None
     context = policy._session.context
+    if isinstance(context, NativeContext):
+        act(policy, window.shape[1])
+        return
     assert isinstance(context, RecurrentContext)
     assert context.last is not None
     length = window.shape[1]

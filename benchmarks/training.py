@@ -52,14 +52,13 @@ def our_update(
 ) -> tuple[Update, int]:
     """Make a call that does one update of a system, as `learn` does it; count its parameters."""
     data = sampler.trajectories
-    policy = system(context_length=sampler.length, device="cpu", **settings).make_policy(
-        data.observation_space, data.action_space, return_scale=1000.0
-    )
+    algorithm = system(context_length=sampler.length, device="cpu", **settings)
+    policy = algorithm.make_policy(data.observation_space, data.action_space, return_scale=1000.0)
     policy.model.train()
     training = Training(policy.model, sampler, DECAY, seed=0)
 
     def update() -> Tensor:
-        losses = training.losses(window, False)
+        losses = training.backward(window, precision=algorithm.precision)
         training.update(losses, RATE, MAX_NORM, 0)
         return losses["loss"].detach()
 
@@ -126,6 +125,7 @@ def main(
         "DMM": (DMM, {}),
         "DT": (DT, {}),
         "DT, dropout 0.1": (DT, {"dropout": 0.1}),
+        "DT, bfloat16": (DT, {"precision": "bfloat16"}),
         "DC": (DC, {}),
         "DM": (DM, {}),
         "MambaDM": (MambaDM, {}),

@@ -50,6 +50,10 @@ class Window:
         moved = {k: value.to(device, non_blocking=True) for k, value in self.tensors().items()}
         return replace(self, **moved)
 
+    def rows(self, rows: slice) -> Window:
+        """Take some rows, as views."""
+        return replace(self, **{k: value[rows] for k, value in self.tensors().items()})
+
     def tensors(self) -> dict[str, Tensor]:
         """List the fields that hold a tensor, by name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -29,7 +29,7 @@ def test_training_prints_each_variant_against_each_peer(
 ) -> None:
     training.main(width=8, layers=1, context=2, batch=2, repeats=1)
     ratios = re.findall(r".* dropout (0\.\d) .* (\d+\.\d\d)x", capsys.readouterr().out)
-    assert [peer for peer, _ in ratios] == ["0.1", "0.0"] * 9
+    assert [peer for peer, _ in ratios] == ["0.1", "0.0"] * 10
 
 
 def test_updates_of_both_sides_lower_their_loss() -> None:

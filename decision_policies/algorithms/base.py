@@ -20,7 +20,7 @@ from decision_policies.learning.hyperparameters import setting
 from decision_policies.learning.interrupt import deferred_interrupt, warn_interrupted
 from decision_policies.learning.optimisation import Schedule, make_schedule
 from decision_policies.learning.stored import Stored
-from decision_policies.learning.training import Training
+from decision_policies.learning.training import Precision, Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
 from decision_policies.spec import Inference, Modality, ReturnMode, SequenceSpec
@@ -41,6 +41,10 @@ class SequenceAlgorithm(Stored, ABC):
         weight_decay: AdamW's weight decay, on matrices only.
         warmup_steps: Updates over which the learning rate rises to its value in a straight line.
         max_grad_norm: The gradient is scaled down to this norm.
+        gradient_accumulation_steps: Parts that a batch is run in, one after the other, to spare
+            memory; the gradient is the whole batch's.
+        precision: Number type of the matrix products in training: "float32", or "bfloat16", which
+            is faster where the processor has it; weights and states stay float32.
         ema_decay: Act with a moving average of the trained weights: what remains of it at an
             update, such as 0.998. None: act with the trained weights themselves.
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
@@ -69,6 +73,8 @@ class SequenceAlgorithm(Stored, ABC):
     weight_decay: float = setting(1e-4, 0.0, 10.0)
     warmup_steps: int = setting(1000, 0)
     max_grad_norm: float = setting(0.25, 1e-9)
+    gradient_accumulation_steps: int = setting(1, 1, 65536)
+    precision: Precision = "float32"
     ema_decay: float | None = setting(None, 0.0, 0.999999)
     return_scale: float | None = setting(None, 1e-12)
     balance_returns: bool = False
@@ -172,7 +178,12 @@ class SequenceAlgorithm(Stored, ABC):
                     rate *= min(1.0, (done + 1) / max(1, self.warmup_steps))
                     window = training.sampler.sample().to(training.device)
                     model.train()
-                    losses = training.losses(window, self.carries_state)
+                    losses = training.backward(
+                        window,
+                        self.carries_state,
+                        parts=self.gradient_accumulation_steps,
+                        precision=self.precision,
+                    )
                     norm = training.update(losses, rate, self.max_grad_norm, done)
                     self.num_timesteps += 1
                     self.record_update(losses, norm, rate)

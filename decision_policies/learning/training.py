@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from operator import itemgetter
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from decision_policies.learning.optimisation import (
 )
 from decision_policies.models.model import SequenceModel
 from decision_policies.tree import State
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
 class Training:
@@ -85,27 +88,55 @@ class Training:
                 self._streaming = False
                 self._random_state = torch.get_rng_state()
 
-    def losses(self, window: Window, carries_state: bool) -> Losses:
-        """Run the model over a batch.
+    def backward(
+        self,
+        window: Window,
+        carries_state: bool = False,
+        *,
+        parts: int = 1,
+        precision: Precision = "float32",
+    ) -> Losses:
+        """Run the model over a batch, and take the gradient of its loss.
 
         Args:
             window: The batch, on the model's device.
             carries_state: Whether rows continue where the last batch left off (RNN-like training);
                 rows that start anew are cleared, and no gradient flows into earlier batches.
+            parts: Parts that the batch is run in, one after the other, to spare memory. Each counts
+                as much as it has real steps, so the gradient is that of the whole batch's mean.
+            precision: Number type of the matrix products; weights and states stay float32.
+
+        Returns:
+            The losses, without a graph.
         """
+        self.optimizer.zero_grad(set_to_none=True)
         state = None
         if carries_state and self.carried is not None:
             state = tree.clear(self.carried, window.starts)
-        losses, state = self.model.losses(window, state)
+        total: Losses = {}
+        states: list[State] = []
+        count, steps = len(window.mask), window.mask.sum()
+        size = -(-count // parts)
+        for start in range(0, count, size):
+            rows = slice(start, start + size)
+            part = window.rows(rows)
+            known = None if state is None else tree.map_state(itemgetter(rows), state)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                losses, known = self.model.losses(part, known)
+            share = part.mask.sum() / steps
+            (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0) + loss.detach() * share
+            states.append(known)
         if carries_state:
-            self.carried = tree.detach(state)
-        return losses
+            self.carried = tree.detach(tree.map_state(lambda *x: torch.cat(x), *states))
+        return total
 
     def update(self, losses: Losses, learning_rate: float, max_norm: float, step: int) -> Tensor:
-        """Make one update of the weights.
+        """Make one update of the weights along the gradient.
 
         Args:
-            losses: What `losses` returned.
+            losses: What `backward` returned.
             learning_rate: Rate of this update.
             max_norm: The gradient is scaled down to this norm.
             step: Number of the update, for messages.
@@ -117,10 +148,8 @@ class Training:
             TrainingDivergedError: The loss or the gradient is not finite; no update is made, and
                 the weights are those of the last finite one.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        values = {"loss": losses["loss"].detach(), "gradient norm": norm}
+        values = {"loss": losses["loss"], "gradient norm": norm}
         try:
             self.guard.check({**values, "learning rate": learning_rate}, step)
         except TrainingDivergedError:
