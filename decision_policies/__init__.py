@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         MambaDM,
         SequenceAlgorithm,
     )
-    from decision_policies.data import Histories, Trajectories
+    from decision_policies.data import Histories, Trajectories, check_dataset
     from decision_policies.evaluation import evaluate_policy
     from decision_policies.in_context import evaluate_in_context
     from decision_policies.laws import check_algorithm
@@ -52,6 +52,7 @@ _HOMES = {
     "Trajectories": "decision_policies.data",
     "backends": "decision_policies.ops",
     "check_algorithm": "decision_policies.laws",
+    "check_dataset": "decision_policies.data",
     "evaluate_in_context": "decision_policies.in_context",
     "evaluate_policy": "decision_policies.evaluation",
 }
@@ -74,6 +75,7 @@ __all__ = [
     "__version__",
     "backends",
     "check_algorithm",
+    "check_dataset",
     "evaluate_in_context",
     "evaluate_policy",
     "load",

@@ -13,6 +13,7 @@ PROGRAM = "python -m zoo"
 # A verb is a line here and a module zoo/<verb>.py, with _ for -, with `add_arguments(parser)`,
 # `run(arguments)` and `EXAMPLES`. Only the module of the verb that is asked for is imported.
 VERBS = {
+    "check": "check that a dataset can be learnt from, and report what it is like",
     "benchmark": "train and evaluate a table of algorithms, datasets and seeds; resumable",
     "train": "train a policy on a dataset by its table, evaluate it on the way; resumable",
     "evaluate": "play episodes, and compare the returns asked for with those obtained",

@@ -16,6 +16,7 @@ from decision_policies.analysis.inputs import (
     gradient_norms,
 )
 from decision_policies.analysis.pictures import draw_decay, draw_norms, draw_rollout, draw_surface
+from decision_policies.analysis.returns import draw_returns
 from decision_policies.analysis.surface import DecisionSurface, decision_surface
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "decision_surface",
     "draw_decay",
     "draw_norms",
+    "draw_returns",
     "draw_rollout",
     "draw_surface",
     "gradient_norms",

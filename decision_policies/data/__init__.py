@@ -1,13 +1,16 @@
 """Logged data: trajectories as flat arrays, and samplers that cut training windows out of them."""
 
+from decision_policies.data.check import check_dataset
 from decision_policies.data.histories import Histories, HistorySampler, SortedEpisodesSampler
 from decision_policies.data.minari_source import recover_environment
+from decision_policies.data.report import DatasetReport
 from decision_policies.data.subgoals import SubgoalRule, valuable_subgoals
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import BalancedSampler, SegmentSampler, WindowSampler
 
 __all__ = [
     "BalancedSampler",
+    "DatasetReport",
     "Histories",
     "HistorySampler",
     "SegmentSampler",
@@ -15,6 +18,7 @@ __all__ = [
     "SubgoalRule",
     "Trajectories",
     "WindowSampler",
+    "check_dataset",
     "recover_environment",
     "valuable_subgoals",
 ]

@@ -38,7 +38,7 @@ def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) ->
         kept = disk.read(folder, *spaces, source)
         if kept is not None:
             return kept
-    packed = Trajectories.from_episodes(_episodes(loaded), *spaces, source=source)
+    packed = Trajectories.from_episodes(episodes_of(loaded), *spaces, source=source)
     if folder is not None and disk.write(folder, packed):
         return disk.read(folder, *spaces, source) or packed
     return packed
@@ -141,7 +141,12 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
         ) from error
 
 
-def _episodes(dataset: MinariDataset) -> Iterator[EpisodeData]:
+def episodes_of(dataset: MinariDataset) -> Iterator[EpisodeData]:
+    """Read a dataset's episodes one after the other.
+
+    Raises:
+        DatasetError: Its files are damaged.
+    """
     try:
         yield from dataset.iterate_episodes()
     except Exception as error:  # HDF5 and Arrow each have their own
