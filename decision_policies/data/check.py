@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
@@ -77,7 +77,7 @@ def check_dataset(
             "check_dataset(episodes, observation_space, action_space)"
         )
     else:
-        loaded = load_minari(dataset)  # type: ignore[arg-type]
+        loaded = load_minari(dataset)
         data = Trajectories.from_episodes(
             log.watch(episodes_of(loaded)),
             loaded.observation_space,
@@ -87,7 +87,7 @@ def check_dataset(
     return _report(data, log)
 
 
-def _are_episodes(dataset: object) -> bool:
+def _are_episodes(dataset: object) -> TypeGuard[Iterable[Any]]:
     return isinstance(dataset, Iterable) and not isinstance(
         dataset, (str, PathLike, Trajectories, Histories)
     )
