@@ -56,7 +56,7 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
     env: str | Callable[[], gym.Env[Any, Any]],
     n_eval_episodes: int = 10,
     *,
-    target_return: float | None = None,
+    target_return: float | str | None = None,
     seed: int = 0,
     n_envs: int = 10,
     deterministic: bool = True,
@@ -73,7 +73,8 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
         policy: The policy, or an algorithm that has one.
         env: Id of a registered environment, or a function that makes one.
         n_eval_episodes: Number of episodes.
-        target_return: The return to ask for; None is the policy's own.
+        target_return: The return to ask for, a number or a word such as "p90"; None is the policy's
+            own.
         seed: Seed of the first episode.
         n_envs: Environments that are stepped together.
         deterministic: Take the likeliest action rather than sample.

@@ -125,7 +125,7 @@ def evaluate_in_context(  # noqa: PLR0913 - as evaluate_policy
         n_episodes: Episodes of each task.
         seed: Seeds first states and sampled actions.
         deterministic: Take the likeliest action rather than sample.
-        target_return: The return to ask for, a number or one for each task; None is the policy's
+        target_return: The return to ask for, as in `reset`, one for each task; None is the policy's
             own.
         trained_on: Tasks that the policy was trained on, such as `histories.train.tasks`, and that
             must therefore not be among `tasks`.

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from decision_policies.returns import ReturnStatistics, asked_for
 from decision_policies.spaces import LARGEST, leaf_size, split
 
 
@@ -151,13 +152,22 @@ def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bo
     return _float32(array, "action")
 
 
-def target_return(value: ArrayLike) -> NDArray[np.float64]:
-    """Check the return to ask for: a finite number, or one for each environment.
+def target_return(value: ArrayLike, returns: ReturnStatistics | None) -> NDArray[np.float64]:
+    """Check the return to ask for: a finite number or a word, or one for each environment.
+
+    Args:
+        value: What the user passed.
+        returns: Those of the training data, which words such as "p90" refer to.
 
     Raises:
         TypeError: It is no number.
-        ValueError: It is not finite, has more than one axis, or is empty.
+        ValueError: It is not finite, has more than one axis, or is empty; or a word asks for
+            nothing that is known.
     """
+    if isinstance(value, str):
+        value = asked_for(value, returns)
+    elif isinstance(value, (list, tuple)):
+        value = [asked_for(each, returns) if isinstance(each, str) else each for each in value]
     array = _numbers(value, "target_return").astype(np.float64)
     if array.ndim > 1 or not array.size or not (np.abs(array) <= LARGEST).all():
         raise ValueError(

@@ -37,8 +37,8 @@ class SequencePolicy:
     Args:
         model: The trained model; the policy never changes it.
         inference: How to remember; None is the model's own, `model.spec.inference`.
-        target_return: The return to ask for, a number or one for each environment; None is the
-            model's own, `model.spec.target_return`.
+        target_return: The return to ask for, as in `reset`; None is the model's own,
+            `model.spec.target_return`.
         seed: Seeds the sampling of actions when `deterministic=False`.
 
     Example:
@@ -63,9 +63,8 @@ class SequencePolicy:
         self.model = model
         self.spec = model.spec
         self.inference = self._checked(inference or model.spec.inference)
-        self._target = inputs.target_return(
-            model.spec.target_return if target_return is None else target_return
-        )
+        asked = model.spec.target_return if target_return is None else target_return
+        self._target = inputs.target_return(asked, model.spec.returns)
         self._rng = np.random.default_rng(seed)
         self._session: Session | None = None
         self._warned = False
@@ -197,13 +196,14 @@ class SequencePolicy:
         """Forget everything: context, clock, return-to-go, number of environments.
 
         Args:
-            target_return: From now on, the return to ask for: a number or one per environment.
+            target_return: From now on, the return to ask for: a number, a word such as "p90" (see
+                `returns.asked_for`), or a list of these, one for each environment.
 
         Raises:
-            ValueError: The target is not finite. Nothing has changed then.
+            ValueError: The target is not finite, or no such word. Nothing has changed then.
         """
         if target_return is not None:
-            self._target = inputs.target_return(target_return)
+            self._target = inputs.target_return(target_return, self.spec.returns)
         self._session = None
 
     def wrap(self, env: E) -> E:

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from decision_policies import spaces as space_codec
 from decision_policies.errors import CheckpointError
+from decision_policies.returns import ReturnStatistics
 from decision_policies.spaces import LARGEST
 
 Modality: TypeAlias = Literal["return", "observation", "action", "reward"]
@@ -45,6 +46,8 @@ class SequenceSpec:
             lower the return-to-go.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
             lower; "constant", the return of the whole episode, so that no reward is needed to act.
+        returns: Returns of the data that are learnt from, by which words such as "p90" ask; None
+            where there were no data, or in checkpoints of older versions.
     """
 
     observation_space: spaces.Space[Any]
@@ -59,6 +62,7 @@ class SequenceSpec:
     target_return: float = 0.0
     clip_rewards: bool = False
     return_mode: ReturnMode = "decrement"
+    returns: ReturnStatistics | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -134,6 +138,7 @@ class SequenceSpec:
         data["observation_space"] = space_codec.to_json(self.observation_space)
         data["action_space"] = space_codec.to_json(self.action_space)
         data["modalities"] = list(self.modalities)
+        data["returns"] = None if self.returns is None else self.returns.to_json()
         return data
 
     @classmethod
@@ -145,9 +150,11 @@ class SequenceSpec:
         """
         if not isinstance(data, Mapping):
             raise CheckpointError(f"spec: expected entries by name, got {data!r}")
-        if odd := sorted(map(str, set(data) ^ {f.name for f in fields(cls)})):
+        values = {"returns": None, **data}  # checkpoints of older versions have none
+        if odd := sorted(map(str, set(values) ^ {f.name for f in fields(cls)})):
             raise CheckpointError(f"spec: entries missing or unexpected: {', '.join(odd)}")
-        values = dict(data)
+        if values["returns"] is not None:
+            values["returns"] = ReturnStatistics.from_json(values["returns"])
         for name in ("observation_space", "action_space"):
             values[name] = space_codec.from_json(values[name], f"spec.{name}")
         if not isinstance(values["modalities"], list):

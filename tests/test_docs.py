@@ -56,3 +56,22 @@ def test_the_page_on_environments_runs(tmp_path: Path) -> None:
     assert code.count("policy.wrap(") == 4
     printed = run([sys.executable, "-c", code], tmp_path)
     assert re.fullmatch(r"(\d+ episodes\n){2}[\d.]+ \+/- [\d.]+\n", printed)
+
+
+def test_the_page_on_returns_runs_and_says_what_the_data_hold(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "returns.md").read_text()
+    code = snippets(page)
+    assert '"cartpole/mixed-v0", 1000' in code
+    short = code.replace('"cartpole/mixed-v0", 1000', '"cartpole/mixed-v0", 5')
+    saving = "\nalgorithm.save('NAME')"
+    printed = run([sys.executable, "-c", short + saving], tmp_path)
+    said = re.findall(r"`(\d+ episodes: p0 .*?)`", page)
+    assert len(said) == 1 and said[0] in printed.splitlines()
+    assert re.search(r"^best: \d+(\.\d+)? \(10 episodes of each\)$", printed, re.MULTILINE)
+    assert (tmp_path / "targets.png").is_file()
+    (sweep,) = re.findall(r"`python (-m zoo targets NAME .*?)`", page)
+    assert "best: " in run([sys.executable, *sweep.split(), "--number", "2"], tmp_path)
+    assert (tmp_path / "targets.json").is_file()
+    (ask,) = re.findall(r"`python (-m zoo evaluate NAME .*?)`", page)
+    rows = run([sys.executable, *ask.split(), "--episodes", "1"], tmp_path).splitlines()[-3:]
+    assert [row.split()[0] for row in rows] == ["69", "295", "500"]

@@ -98,7 +98,11 @@ RESET: dict[str, Mistake] = {
     "nan": (lambda p: p.reset(np.nan), ValueError, "target_return must be a finite.*nan"),
     "infinite": (lambda p: p.reset(np.inf), ValueError, "finite.*inf"),
     "overflow": (lambda p: p.reset(1e300), ValueError, "1e\\+300"),
-    "string": (lambda p: p.reset("12"), TypeError, "target_return must hold numbers, got '12'"),
+    "string": (
+        lambda p: p.reset("12"),
+        ValueError,
+        "target_return='12' asks for nothing: give a n",
+    ),
     "table": (lambda p: p.reset([[1.0, 2.0]]), ValueError, "one for each environment"),
     "nothing": (lambda p: p.reset([]), ValueError, r"got \[\]"),
     "vector": (

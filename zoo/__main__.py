@@ -17,6 +17,7 @@ VERBS = {
     "benchmark": "train and evaluate a table of algorithms, datasets and seeds; resumable",
     "train": "train a policy on a dataset by its table, evaluate it on the way; resumable",
     "evaluate": "play episodes, and compare the returns asked for with those obtained",
+    "targets": "ask a policy for little and for much; asked against obtained, and a picture",
     "enjoy": "watch a policy act in a window",
     "record": "write a video of a policy's episodes",
     "card": "write the model card of a policy",

@@ -17,6 +17,7 @@ import decision_policies
 from decision_policies import SequenceAlgorithm, SequencePolicy
 from decision_policies.data.minari_source import SHIPPED
 from decision_policies.errors import DatasetError
+from decision_policies.returns import check_word
 from decision_policies.spec import Inference
 
 from .benchmark_run import environment_of
@@ -72,12 +73,33 @@ class Actor:
         own = float(self.policy.target_return)
         return own if self.target_return is None else self.target_return
 
+    def number(self, target: float | str) -> float:
+        """The return that a number, or a word such as "p90", asks for."""
+        asking = self.policy.fork()
+        asking.reset(target)
+        return float(asking.target_return)
+
     def played(self, episode: Played) -> str:
         """Says what came of an episode."""
         asked = self.asked()
         said = f"return {episode.total:.1f} in {episode.steps} steps"
         said += "" if asked is None else f", asked for {asked:g}"
         return said if episode.ended else f"{said}; it was not over"
+
+
+def as_target(text: str) -> float | str:
+    """Reads an option's return to ask for: a number, or a word such as "p90".
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    with suppress(ValueError):
+        return float(text)
+    try:
+        check_word(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def add_arguments(parser: argparse.ArgumentParser, seed: int) -> None:
@@ -114,13 +136,13 @@ def add_arguments(parser: argparse.ArgumentParser, seed: int) -> None:
     add("--device", default="auto", metavar="NAME", help="cpu, cuda, ... (default: a GPU if any)")
 
 
-def load_actor(arguments: argparse.Namespace, target_return: float | None = None) -> Actor:
+def load_actor(arguments: argparse.Namespace, target_return: float | str | None = None) -> Actor:
     """Loads what the command line names.
 
     Args:
         arguments: Those of `add_arguments`.
-        target_return: The return to ask for; None is what the training's evaluations asked for,
-            else the policy's own.
+        target_return: The return to ask for, a number or a word; None is what the training's
+            evaluations asked for, else the policy's own.
 
     Raises:
         ValueError: It names nothing, or nothing that there is; or there is no environment.
@@ -149,7 +171,7 @@ def load_actor(arguments: argparse.Namespace, target_return: float | None = None
         environment=environment,
         make=partial(rendered, make),
         deterministic=deterministic if given is None else given,
-        target_return=target_return,
+        target_return=None if target_return is None else float(policy.target_return),
     )
 
 

@@ -20,7 +20,7 @@ from decision_policies.data.minari_source import load_minari
 from decision_policies.errors import DatasetError
 from decision_policies.evaluation import Evaluation
 
-from .acting import Actor, chosen, load_actor
+from .acting import Actor, as_target, chosen, load_actor
 from .acting import add_arguments as add_actor
 from .benchmark_rows import write_whole
 from .benchmark_run import SEED_SETS
@@ -98,7 +98,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     text = f"fresh episodes to play; 0: none, and so no figures (default: {EPISODES})"
     add("--episodes", type=int, default=EPISODES, metavar="N", help=text)
-    add("--target-return", type=float, metavar="R", help="(default: as in training)")
+    add("--target-return", type=as_target, metavar="R", help="(default: as in training)")
     add("--quiet", action="store_true", help="show no progress")
 
 

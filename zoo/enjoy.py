@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .acting import add_arguments as add_actor
-from .acting import load_actor, play
+from .acting import as_target, load_actor, play
 from .collect import one_torch_thread
 from .record import record
 from .video import check_path
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--episodes", type=int, metavar="N", help=text)
     text = "stop after so many steps of the environment"
     add("-n", "--n-timesteps", type=int, metavar="N", help=text)
-    add("--target-return", type=float, metavar="R", help="(default: as in training)")
+    add("--target-return", type=as_target, metavar="R", help="(default: as in training)")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--no-render", action="store_true", help="open no window")
     text = "write an .mp4 or .gif rather than open a window"

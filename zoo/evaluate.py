@@ -10,7 +10,7 @@ from typing import Any
 
 from decision_policies import evaluate_policy
 
-from .acting import Actor, load_actor
+from .acting import Actor, as_target, load_actor
 from .acting import add_arguments as add_actor
 from .benchmark_rows import write_whole
 from .benchmark_run import SEED_SETS, evaluation, versions
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actor(parser, seed=SEED_SETS["evaluation"])
     add = parser.add_argument
     add("--episodes", type=int, default=20, metavar="N", help="for each return (default: 20)")
-    text = "returns to ask for (default: as in training)"
-    add("--target-return", type=float, nargs="+", metavar="R", help=text)
+    text = "returns to ask for: numbers, max, p90, mean_top10 (default: as in training)"
+    add("--target-return", type=as_target, nargs="+", metavar="R", help=text)
     add("--n-envs", type=int, default=10, metavar="N", help="environments at once (default: 10)")
     add("--output", type=Path, metavar="FILE", help="a JSON of all figures")
     add("--quiet", action="store_true", help="show no progress")
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"little: {arguments.program} in-context FOLDER shows how it learns"
         )
     with one_torch_thread():
-        rows = [_play(actor, target, arguments) for target in targets]
+        rows = [_play(actor, asked, arguments) for asked in targets]
     print(f"{actor.name} in {actor.environment}: {_conditions(actor, arguments)}")
     print(table(rows))
     if arguments.output is not None:
@@ -67,15 +67,15 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"written: {arguments.output}")
 
 
-def _play(actor: Actor, target: float | None, arguments: argparse.Namespace) -> dict[str, Any]:
+def _play(actor: Actor, asked: float | str | None, arguments: argparse.Namespace) -> dict[str, Any]:
     """Plays the episodes of one target, in words and figures."""
-    asked = actor.asked() if target is None else target
+    number = actor.asked() if asked is None else actor.number(asked)
     with progress_bar("evaluating", arguments.episodes, not arguments.quiet) as tick:
         episodes = evaluate_policy(
             actor.policy,
             lambda: actor.make(None),
             arguments.episodes,
-            target_return=asked,
+            target_return=number,
             seed=arguments.seed,
             n_envs=arguments.n_envs,
             deterministic=actor.deterministic,
@@ -83,7 +83,7 @@ def _play(actor: Actor, target: float | None, arguments: argparse.Namespace) -> 
         )
     scores = actor.algorithm.source.reference_scores
     updates = actor.algorithm.num_timesteps
-    words = evaluation(updates, actor.policy.inference, asked, episodes, scores)
+    words = evaluation(updates, actor.policy.inference, number, episodes, scores)
     return {**words, "lengths": episodes.lengths.tolist()}
 
 

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from .acting import Actor, load_actor, play
+from .acting import Actor, as_target, load_actor, play
 from .acting import add_arguments as add_actor
 from .collect import one_torch_thread
 from .progress import progress_bar, say
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actor(parser, seed=0)
     add = parser.add_argument
     add("--episodes", type=int, default=1, metavar="N", help="(default: 1)")
-    add("--target-return", type=float, metavar="R", help="(default: as in training)")
+    add("--target-return", type=as_target, metavar="R", help="(default: as in training)")
     text = f"an .mp4 or .gif (default: {VIDEOS}/NAME{usual_suffix()})"
     add("-o", "--output", type=Path, metavar="FILE", help=text)
     text = "frames a second (default: the environment's own)"

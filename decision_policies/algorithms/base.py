@@ -23,6 +23,7 @@ from decision_policies.learning.stored import Stored
 from decision_policies.learning.training import Precision, Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
+from decision_policies.returns import ReturnStatistics, asked_for, check_word
 from decision_policies.spec import Inference, Modality, ReturnMode, SequenceSpec
 
 
@@ -53,7 +54,8 @@ class SequenceAlgorithm(Stored, ABC):
         balance_returns: Draw good and poor episodes equally often; see `BalancedSampler`.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
             lower; "constant", the whole episode's return: no reward is then needed to act.
-        target_return: The return the policy asks for by default; None is the data's best return.
+        target_return: The return the policy asks for by default: a number, or by the returns of the
+            data "max", "p90" (any percentile) or "mean_top10" (any percentage); None is "max".
         inference: How the policy remembers: "window" re-encodes the last K steps, "recurrent"
             carries a state, "staggered" carries two that restart in turn; None is the system's own.
         remove_act_embs: Leave the actions out of what the model sees (the published name). A model
@@ -79,7 +81,7 @@ class SequenceAlgorithm(Stored, ABC):
     return_scale: float | None = setting(None, 1e-12)
     balance_returns: bool = False
     return_mode: ReturnMode = "decrement"
-    target_return: float | None = None
+    target_return: float | str | None = None
     inference: Inference | None = None
     remove_act_embs: bool = False
     seed: int | None = setting(None, 0, 2**63 - 1)
@@ -105,6 +107,8 @@ class SequenceAlgorithm(Stored, ABC):
         if self.balance_returns and (self.carries_state or self.remembers_episodes):
             raise ValueError("balance_returns draws windows, this system whole episodes: leave it")
         make_schedule(self.learning_rate)
+        if isinstance(self.target_return, str):
+            check_word(self.target_return)
         self.torch_device()
 
     @abstractmethod
@@ -209,6 +213,7 @@ class SequenceAlgorithm(Stored, ABC):
         return_scale: float = 1.0,
         target_return: float = 0.0,
         clip_rewards: bool = False,
+        returns: ReturnStatistics | None = None,
     ) -> SequencePolicy:
         """Make an untrained policy for given spaces, with weights drawn from `seed`.
 
@@ -221,11 +226,17 @@ class SequenceAlgorithm(Stored, ABC):
             return_scale: Used where the hyper-parameter `return_scale` is None.
             target_return: Used where the hyper-parameter `target_return` is None.
             clip_rewards: Clip rewards to [-1, 1]; see `Trajectories.clip_rewards`.
+            returns: Returns that words such as "p90" ask by; None: there are none to ask by.
+
+        Raises:
+            ValueError: The hyper-parameter `target_return` is a word, and there are no returns.
         """
         scale = self.return_scale or return_scale
         target = target_return if self.target_return is None else self.target_return
+        if isinstance(target, str):
+            target = asked_for(target, returns)
         spec = self.make_spec(observation_space, action_space, scale, target)
-        spec = replace(spec, clip_rewards=clip_rewards)
+        spec = replace(spec, clip_rewards=clip_rewards, returns=returns)
         with torch.random.fork_rng([]):
             if self.seed is not None:
                 torch.manual_seed(self.seed)
@@ -280,6 +291,7 @@ class SequenceAlgorithm(Stored, ABC):
                 return_scale=scale or 1.0,
                 target_return=float(data.returns.max()),
                 clip_rewards=data.rewards_clipped,
+                returns=ReturnStatistics.of(data.returns),
             )
         policy = self._trained()
         data.check_fits(policy.spec)

@@ -18,6 +18,7 @@ from decision_policies.analysis.inputs import (
 from decision_policies.analysis.pictures import draw_decay, draw_norms, draw_rollout, draw_surface
 from decision_policies.analysis.returns import draw_returns
 from decision_policies.analysis.surface import DecisionSurface, decision_surface
+from decision_policies.analysis.targets import TargetSweep, draw_targets, sweep_targets
 
 __all__ = [
     "ActivationNorms",
@@ -26,6 +27,7 @@ __all__ = [
     "DecisionSurface",
     "GradientNorms",
     "HiddenAttention",
+    "TargetSweep",
     "activation_norms",
     "attention_matrices",
     "attention_matrix",
@@ -37,8 +39,10 @@ __all__ = [
     "draw_returns",
     "draw_rollout",
     "draw_surface",
+    "draw_targets",
     "gradient_norms",
     "logged_episode",
     "played_episode",
     "plot_in_context",
+    "sweep_targets",
 ]

@@ -50,7 +50,7 @@ def played_episode(
     policy: SequencePolicy | HasPolicy,
     env: gym.Env[Any, Any],
     *,
-    target_return: float | None = None,
+    target_return: float | str | None = None,
     seed: int | None = None,
     max_steps: int | None = None,
 ) -> Window:
@@ -62,7 +62,8 @@ def played_episode(
     Args:
         policy: The policy, or an algorithm that has one.
         env: A single environment; it is reset, and not closed.
-        target_return: The return to ask for; None is the policy's own.
+        target_return: The return to ask for, a number or a word such as "p90"; None is the policy's
+            own.
         seed: Seeds the environment's reset; None does not seed it.
         max_steps: End the episode after this many steps; None leaves it to the environment.
 
