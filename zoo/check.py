@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from decision_policies import check_dataset
+from decision_policies import Trajectories, check_dataset
 from decision_policies.analysis import draw_returns
 
 EXAMPLES = """\
@@ -23,7 +23,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `check` to its parser."""
     add = parser.add_argument
-    add("dataset", metavar="DATASET", help="a Minari id, or the folder of a dataset")
+    add("dataset", metavar="DATASET", help="a Minari id, a dataset's folder, or a D4RL-style file")
     add("--picture", type=Path, metavar="FILE", help="draw a histogram of the returns")
 
 
@@ -35,7 +35,10 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: The picture cannot be written.
     """
     path = Path(arguments.dataset).expanduser()
-    report = check_dataset(path if path.is_dir() else arguments.dataset)
+    if path.is_file():
+        report = check_dataset(Trajectories.from_d4rl(path))
+    else:
+        report = check_dataset(path if path.is_dir() else arguments.dataset)
     print(report)
     if arguments.picture is None:
         return

@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).parent.parent / "datasets"
 """Minari root of the small sets that ship with the package."""
 
 ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+")
+REMOTE = re.compile(rf"hf://[\w.-]+/(?P<id>{ID.pattern})")
+"""A dataset in an account on the Hub, as Minari's own download takes it."""
 
 
 def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) -> Trajectories:
@@ -120,23 +122,29 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
         raise DatasetError(
             f"expected a Minari id, a path object or a MinariDataset, got {type(dataset).__name__}"
         )
+    address, remote = dataset, REMOTE.fullmatch(dataset)
+    dataset = remote["id"] if remote else dataset
     shipped = {str(p.parent.parent.relative_to(SHIPPED)) for p in SHIPPED.rglob("metadata.json")}
-    local = sorted({*minari.list_local_datasets(), *shipped})
+    here = minari.list_local_datasets()
+    local = sorted({*here, *({} if remote else shipped)})
     if not ID.fullmatch(dataset):
         raise DatasetError(
             f"{dataset!r} is no Minari id: ids end in a version, as in 'mujoco/hopper/medium-v0' "
-            "(for a dataset's folder, pass pathlib.Path(...))" + _close(dataset, local)
+            "and 'hf://owner/mujoco/hopper/medium-v0' (for a dataset's folder, pass "
+            "pathlib.Path(...))" + _close(dataset, local)
         )
-    if dataset in shipped and dataset not in minari.list_local_datasets():
+    if dataset in local and dataset not in here:
         return minari.MinariDataset(SHIPPED / dataset / "data")
     try:
-        return minari.load_dataset(dataset, download=dataset not in local)
+        if dataset not in local:
+            minari.download_dataset(address)
+        return minari.load_dataset(dataset)
     except Exception as error:  # Minari and its remotes raise anything from ValueError to OSError
         reason = f"({type(error).__name__}: {error})"
         if dataset in local:
             raise DatasetError(f"the dataset {dataset!r} cannot be opened {reason}") from error
         raise DatasetError(
-            f"Minari has no dataset {dataset!r} here, and it could not be downloaded {reason}"
+            f"Minari has no dataset {address!r} here, and it could not be downloaded {reason}"
             + _close(dataset, local)
         ) from error
 

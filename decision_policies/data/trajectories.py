@@ -11,8 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -20,18 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from decision_policies.data.episodes import Columns, EpisodeReader, returns_to_go
 from decision_policies.data.frames import all_stacks, stacked_space
+from decision_policies.data.origins import Origins
 from decision_policies.data.source import Source as Source
 from decision_policies.errors import DatasetError
 from decision_policies.inputs import check_same_space
 from decision_policies.spaces import model_shape
 from decision_policies.spec import SequenceSpec
 
-if TYPE_CHECKING:
-    from minari import MinariDataset
-
 
 @dataclass(frozen=True)
-class Trajectories:
+class Trajectories(Origins):
     """Logged episodes, packed so that a window is one contiguous read.
 
     Attributes:
@@ -96,27 +93,6 @@ class Trajectories:
             source,
             final_observations=packed.final_observations,
         )
-
-    @classmethod
-    def from_minari(
-        cls, dataset: MinariDataset | str | PathLike[str], *, cache: bool = True
-    ) -> Trajectories:
-        """Read a Minari dataset.
-
-        Args:
-            dataset: A loaded dataset; an id such as "mujoco/hopper/medium-v0", which is downloaded
-                where it is not here yet ("cartpole/mixed-v0" ships with the package); or, as a
-                path object, the folder of a dataset.
-            cache: Keep the packed rows on disk as a memory map, keyed by the dataset's id and
-                content, and use them when they are there.
-
-        Raises:
-            DatasetError: No such dataset (names close ones), an id without version, or episodes
-                that cannot be learnt from.
-        """
-        from decision_policies.data.minari_source import read_minari
-
-        return read_minari(dataset, cache=cache)
 
     @property
     def n_steps(self) -> int:
