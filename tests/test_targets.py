@@ -71,6 +71,11 @@ def test_what_is_learnt_from_is_stored_and_loaded_in_every_figure(tmp_path: Path
     assert loaded is not None and loaded.spec == algorithm.policy.spec
     loaded.reset("p50")
     assert loaded.target_return == pytest.approx(np.median(data.returns), rel=1e-12)
+    algorithm = tiny_algorithm(target_return="mean_top50").learn(data, 1)
+    algorithm.save(tmp_path / "word")
+    again = decision_policies.load(tmp_path / "word")
+    assert again.target_return == "mean_top50" and again.policy is not None
+    assert again.policy.target_return == np.sort(data.returns)[2:].mean()
     best = BC(top_fraction=0.5, d_model=8, n_layers=1, seed=0).learn(data, 1).policy
     assert best is not None
     assert best.spec.returns == ReturnStatistics.of(data.best(0.5).returns)
