@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from decision_policies.data.histories import Histories
 from decision_policies.data.reading import Dataset, as_histories, as_trajectories, make_sampler
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.data.windows import Sampler
-from decision_policies.learning import hyperparameters, persistence, sb3
+from decision_policies.learning import hyperparameters, persistence, processes, sb3
 from decision_policies.learning.hyperparameters import setting
 from decision_policies.learning.interrupt import deferred_interrupt, warn_interrupted
 from decision_policies.learning.optimisation import Schedule, make_schedule
@@ -166,14 +167,18 @@ class SequenceAlgorithm(Stored, ABC):
         """
         hyperparameters.check(self)
         hyperparameters.check_updates(total_timesteps, log_interval)
+        processes.join(on_cpu=self.torch_device().type == "cpu")
+        processes.check(self.batch_size, self.seed, self.carries_state)
         training = self._prepare(dataset)
         model, schedule = training.model, make_schedule(self.learning_rate)
         if reset_num_timesteps:
             self.num_timesteps = 0
         total_timesteps = int(total_timesteps) + self.num_timesteps
         run = tb_log_name or type(self).__name__
-        self.start_log(self.verbose, self.tensorboard_log, run, reset_num_timesteps)
-        hooks = sb3.make_callback(callback, self, progress_bar)
+        told = processes.rank() == 0  # one of several processes tells of all
+        folder = self.tensorboard_log if told else None
+        self.start_log(self.verbose if told else 0, folder, run, reset_num_timesteps)
+        hooks = sb3.make_callback(callback, self, progress_bar and told)
         with training.random_stream(), deferred_interrupt() as interrupt:
             hooks.on_training_start(locals(), globals())
             try:
@@ -194,7 +199,9 @@ class SequenceAlgorithm(Stored, ABC):
                     if self.num_timesteps % log_interval == 0:
                         self.dump_logs()
                     hooks.update_locals(locals())
-                    if not hooks.on_step():
+                    ends = (not hooks.on_step(), interrupt.requested)
+                    stopped, interrupt.requested = processes.any_of(ends, training.device)
+                    if stopped:
                         break
                     interrupt.check()
             except KeyboardInterrupt:
@@ -272,8 +279,10 @@ class SequenceAlgorithm(Stored, ABC):
 
     def torch_device(self) -> torch.device:
         """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(found if self.device == "auto" else self.device)
+        if self.device != "auto":
+            return torch.device(self.device)
+        mine = os.environ.get("LOCAL_RANK", "0")  # each of several processes has its own
+        return torch.device(f"cuda:{mine}" if torch.cuda.is_available() else "cpu")
 
     def hyperparameters(self) -> Mapping[str, Any]:
         """List the hyper-parameters and their values."""

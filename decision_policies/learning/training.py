@@ -15,6 +15,7 @@ from decision_policies import tree
 from decision_policies.batch import Losses, Window
 from decision_policies.data.windows import Sampler
 from decision_policies.errors import TrainingDivergedError
+from decision_policies.learning import processes
 from decision_policies.learning.optimisation import (
     DivergenceGuard,
     WeightAverage,
@@ -104,6 +105,7 @@ class Training:
                 rows that start anew are cleared, and no gradient flows into earlier batches.
             parts: Parts that the batch is run in, one after the other, to spare memory. Each counts
                 as much as it has real steps, so the gradient is that of the whole batch's mean.
+                Where several processes train together, they share the parts out.
             precision: Number type of the matrix products; weights and states stay float32.
 
         Returns:
@@ -116,9 +118,9 @@ class Training:
         total: Losses = {}
         states: list[State] = []
         count, steps = len(window.mask), window.mask.sum()
-        size = -(-count // parts)
-        for start in range(0, count, size):
-            rows = slice(start, start + size)
+        parts = min(count, max(parts, processes.count()))
+        for number in range(processes.rank(), parts, processes.count()):
+            rows = slice(count * number // parts, count * (number + 1) // parts)
             part = window.rows(rows)
             known = None if state is None else tree.map_state(itemgetter(rows), state)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -130,6 +132,8 @@ class Training:
             states.append(known)
         if carries_state:
             self.carried = tree.detach(tree.map_state(lambda *x: torch.cat(x), *states))
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        processes.add_up([*gradients, *total.values()])
         return total
 
     def update(self, losses: Losses, learning_rate: float, max_norm: float, step: int) -> Tensor:
