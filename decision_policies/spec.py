@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from gymnasium import spaces
 
-from decision_policies import spaces as space_codec
+from decision_policies import space_json
 from decision_policies.errors import CheckpointError
 from decision_policies.returns import ReturnStatistics
-from decision_policies.spaces import LARGEST
+from decision_policies.spaces import LARGEST, check_supported
 
 Modality: TypeAlias = Literal["return", "observation", "action", "reward"]
 Layout: TypeAlias = Literal["B3LD", "BL3D"]
@@ -71,8 +71,8 @@ class SequenceSpec:
             UnsupportedSpaceError: A space is not supported; see `spaces.check_supported`.
             ValueError: A value is out of range; the message names it.
         """
-        space_codec.check_supported(self.observation_space, "observation")
-        space_codec.check_supported(self.action_space, "action")
+        check_supported(self.observation_space, "observation")
+        check_supported(self.action_space, "action")
         self._check_lengths()
         choices = {"layout": Layout, "inference": Inference, "memory": Memory}
         for name, allowed in {**choices, "return_mode": ReturnMode}.items():
@@ -135,8 +135,8 @@ class SequenceSpec:
     def to_json(self) -> dict[str, Any]:
         """Describe the spec in plain JSON values."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["observation_space"] = space_codec.to_json(self.observation_space)
-        data["action_space"] = space_codec.to_json(self.action_space)
+        data["observation_space"] = space_json.to_json(self.observation_space)
+        data["action_space"] = space_json.to_json(self.action_space)
         data["modalities"] = list(self.modalities)
         data["returns"] = None if self.returns is None else self.returns.to_json()
         return data
@@ -156,7 +156,7 @@ class SequenceSpec:
         if values["returns"] is not None:
             values["returns"] = ReturnStatistics.from_json(values["returns"])
         for name in ("observation_space", "action_space"):
-            values[name] = space_codec.from_json(values[name], f"spec.{name}")
+            values[name] = space_json.from_json(values[name], f"spec.{name}")
         if not isinstance(values["modalities"], list):
             raise CheckpointError("spec.modalities: expected a list")
         values["modalities"] = tuple(values["modalities"])

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from decision_policies import DeMa, SequencePolicy, Trajectories
 from decision_policies.errors import CheckpointError, DatasetError, UnsupportedSpaceError
-from decision_policies.spaces import from_json, to_json
+from decision_policies.space_json import from_json, to_json
 from tests.fixtures import BOX_ACTION, forge, tiny_algorithm
 from tests.goals import SPACE, Goal, at, episodes, parts, sample, scripted, vector
 

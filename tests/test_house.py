@@ -16,7 +16,7 @@ PACKAGE = ROOT / "decision_policies"
 ROOMS = [
     ["version", "errors", "tree", "ops", "atomic", "envs"],
     ["nets", "spaces", "strict_json", "archive"],
-    ["contents", "returns"],
+    ["contents", "returns", "space_json"],
     ["spec", "batch", "checkpoint", "inputs"],
     ["hub", "feedback"],
     ["models"],

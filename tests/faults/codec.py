@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from decision_policies.spaces import INTEGERS, from_json, to_json
+from decision_policies.space_json import INTEGERS, from_json, to_json
 from decision_policies.strict_json import parse_json
 from tests.faults.counting import Suite
 from tests.faults.forging import forged

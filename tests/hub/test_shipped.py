@@ -12,7 +12,7 @@ import decision_policies
 from decision_policies.algorithms import BY_NAME
 from decision_policies.hub import registry
 from decision_policies.laws.cases import sample
-from decision_policies.spaces import from_json
+from decision_policies.space_json import from_json
 
 SHIPPED = registry.read()
 MOST = 15_000_000
