@@ -19,9 +19,9 @@ class Window:
     stands in the padding has no influence on the real steps, and the loss leaves it out.
 
     Attributes:
-        observations: (B, T, *observation), float32 or, for images, uint8; of a Dict space the
-            flat vectors, (B, T, S).
-        actions: (B, T, *action), float32 for Box, int64 for Discrete.
+        observations: (B, T, *observation), float32, uint8 for images, int64 for Discrete; of all
+            but Box and Discrete spaces the flat vectors, (B, T, S), float32.
+        actions: (B, T, *action), float32 for Box, int64 for choices.
         rewards: (B, T), float32.
         returns_to_go: (B, T), float32, the sum of this and all later rewards of the episode.
         timesteps: (B, T), int64, steps since the episode's start.
@@ -65,7 +65,7 @@ class Step:
     """What is known of one step before its action, in the units of the environment.
 
     Attributes:
-        observations: (B, *observation); of a Dict space the flat vectors, (B, S).
+        observations: (B, *observation); of all but Box and Discrete spaces flat vectors, (B, S).
         returns_to_go: (B,), float32.
         timesteps: (B,), int64.
     """
@@ -85,7 +85,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         action: Parameters of the action as the head defines them, (B, T, P) for a window or (B, P)
-            for a step: the action itself in [-1, 1] for a bounded Box, logits for Discrete.
+            for a step: the action itself in [-1, 1] for a bounded Box, logits for choices.
     """
 
     action: Tensor

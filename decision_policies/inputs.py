@@ -11,10 +11,17 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from decision_policies.returns import ReturnStatistics, asked_for
-from decision_policies.spaces import LARGEST, leaf_size, split
+from decision_policies.spaces import (
+    LARGEST,
+    channels_first,
+    flat,
+    is_flat,
+    parts,
+    split,
+    whole_range,
+)
 
 
 class Turn:
@@ -44,24 +51,33 @@ def observation(
 
     Args:
         value: What the user passed.
-        space: A Box or Discrete observation space, or a Dict of them.
+        space: A supported observation space.
         role: What it is called in messages.
 
     Returns:
-        The batch (n, *observation), float32, uint8 for images, int64 for Discrete, flat (n, S) and
-        float32 for a Dict; and whether the observation came without a leading axis.
+        The batch (n, *observation), float32 for Box, but uint8 as it is, with the channels of
+        images first, int64 for Discrete, and flat (n, S) and float32 for all else; and whether the
+        observation came without a leading axis.
 
     Raises:
-        TypeError: The value is no array of numbers, or no mapping for a Dict.
+        TypeError: The value is no array of numbers, no mapping for a Dict, no tuple for a Tuple.
         ValueError: Its shape or values do not fit the space.
     """
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict):
-        raise TypeError(
-            "predict was given the pair (observation, info) that env.reset() returns; "
-            "unpack it first: observation, info = env.reset()"
-        )
-    if type(space) is spaces.Dict:  # isinstance takes longer: Dict is an abstract Mapping
-        return _flattened(value, space)
+        pair = type(space) is not spaces.Tuple or len(space.spaces) != 2
+        if pair or type(space.spaces[1]) is not spaces.Dict:  # type: ignore[attr-defined]
+            raise TypeError(
+                "predict was given the pair (observation, info) that env.reset() returns; "
+                "unpack it first: observation, info = env.reset()"
+            )
+    if is_flat(space):
+        return _flattened(value, space, role)
+    batch, single = _array(value, space, role)
+    return torch.from_numpy(channels_first(batch, space)), single
+
+
+def _array(value: object, space: spaces.Space[Any], role: str) -> tuple[NDArray[Any], bool]:
+    """Copy a value of a space without parts as an array (n, *shape), whether it had no axis n."""
     array = _numbers(value, role)
     shape = space.shape or ()
     single = array.shape == shape
@@ -73,12 +89,12 @@ def observation(
     if not single and not len(array):
         raise ValueError("got a batch of 0 observations; pass at least one")
     batch = array[None] if single else array
-    if isinstance(space, spaces.Discrete):
-        return _indices(batch, space, role), single
+    if not isinstance(space, spaces.Box):
+        return _whole(batch, space, role), single
     if space.dtype == np.uint8:
-        _check_whole(batch, 0, 255, role)
-        return torch.from_numpy(batch.astype(np.uint8)), single
-    return torch.from_numpy(_float32(batch, role)), single
+        _check_whole(batch, np.uint8(0), np.uint8(255), role)
+        return batch.astype(np.uint8), single
+    return _float32(batch, role), single
 
 
 def rewards(value: ArrayLike | SupportsFloat, rows: int) -> NDArray[np.float64]:
@@ -136,7 +152,7 @@ def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bo
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: Wrong shape, not finite, or out of a Discrete space's range.
+        ValueError: Wrong shape, not finite, or out of the range of a space of choices.
     """
     array = _numbers(value, "executed action")
     shape = space.shape or ()
@@ -147,9 +163,9 @@ def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bo
             f"got executed actions of shape {array.shape}; expected {(rows, *shape)} for "
             f"{rows} environments"
         )
-    if isinstance(space, spaces.Discrete):
-        return _indices(array, space, "action").numpy()
-    return _float32(array, "action")
+    if isinstance(space, spaces.Box):
+        return _float32(array, "action")
+    return _whole(array, space, "action")
 
 
 def target_return(value: ArrayLike, returns: ReturnStatistics | None) -> NDArray[np.float64]:
@@ -178,44 +194,41 @@ def target_return(value: ArrayLike, returns: ReturnStatistics | None) -> NDArray
 
 
 def action_tensor(array: NDArray[Any]) -> Tensor:
-    """Copy actions (n, *action) into a tensor: float32 for Box, int64 for Discrete."""
+    """Copy actions (n, *action) into a tensor: float32 for Box, int64 for choices."""
     return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 
 def check_same_space(found: spaces.Space[Any], expected: spaces.Space[Any], role: str) -> None:
     """Compare kind and size of two spaces; dtype and bounds may differ (float64 against float32).
 
-    Of two Dicts the names of the entries, and kind and size of each, are compared.
+    Of spaces with parts the names of the parts, and kind and size of each, are compared.
 
     Raises:
         ValueError: They differ in kind, shape or number of values.
     """
     same = type(found) is type(expected) and found.shape == expected.shape
-    if same and isinstance(found, spaces.Dict) and isinstance(expected, spaces.Dict):
-        same = found.spaces.keys() == expected.spaces.keys()
-        if same:
-            for key, part in found.spaces.items():
-                check_same_space(part, expected.spaces[key], f"{role}.{key}")
-    if isinstance(found, spaces.Discrete) and isinstance(expected, spaces.Discrete):
-        same = (found.n, found.start) == (expected.n, expected.start)
+    inner, wanted = dict(parts(found) or ()), dict(parts(expected) or ())
+    same = same and inner.keys() == wanted.keys()
+    if same:
+        for key, part in inner.items():
+            check_same_space(part, wanted[key], f"{role}.{key}")
+        same = bool(np.array_equal(whole_range(found) or (), whole_range(expected) or ()))
     if not same:
         raise ValueError(f"the {role} space is {found}, but the policy was made for {expected}")
 
 
-def _flattened(value: object, space: spaces.Dict) -> tuple[Tensor, bool]:
-    """Check a mapping of arrays, entry by entry, and make one flat vector (n, S) of it."""
-    parts, rows = [], {}
+def _flattened(value: object, space: spaces.Space[Any], role: str) -> tuple[Tensor, bool]:
+    """Check a value part by part, and make one flat vector (n, S) of it."""
+    vectors, rows = [], {}
     single = False
-    for name, entry, leaf in split(value, space, "observation"):
-        batch, single = observation(entry, leaf, name)
-        if isinstance(leaf, spaces.Discrete):
-            batch = F.one_hot(batch - int(leaf.start), int(leaf.n))
-        parts.append(batch.reshape(len(batch), leaf_size(leaf)).float())
+    for name, part, leaf in split(value, space, role):
+        batch, single = _array(part, leaf, name)
+        vectors.append(flat(batch, leaf))
         rows[name] = None if single else len(batch)
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {n or 'one without an axis'}" for name, n in rows.items())
-        raise ValueError(f"the entries differ in their number of environments: {found}")
-    return torch.cat(parts, 1), single
+        raise ValueError(f"the parts differ in their number of environments: {found}")
+    return torch.from_numpy(np.concatenate(vectors, 1, dtype=np.float32)), single
 
 
 def _numbers(value: object, role: str) -> NDArray[Any]:
@@ -234,20 +247,24 @@ def _numbers(value: object, role: str) -> NDArray[Any]:
     return array
 
 
-def _indices(array: NDArray[Any], space: spaces.Discrete, role: str) -> Tensor:
-    _check_whole(array, int(space.start), int(space.start) + int(space.n) - 1, role)
-    return torch.from_numpy(array.astype(np.int64))
+def _whole(array: NDArray[Any], space: spaces.Space[Any], role: str) -> NDArray[np.int64]:
+    """Check and copy the numbers of choices."""
+    ends = whole_range(space)
+    assert ends is not None, "the space is no Box"
+    _check_whole(array, *ends, role)
+    return array.astype(np.int64)
 
 
-def _check_whole(batch: NDArray[Any], low: int, high: int, role: str) -> None:
+def _check_whole(batch: NDArray[Any], low: Any, high: Any, role: str) -> None:
     good = (batch >= low) & (batch <= high)
     if batch.dtype.kind == "f":
         good &= batch == np.floor(batch)
     if not good.all():
         place = _first(~good)
+        least, largest = (np.broadcast_to(end, batch.shape)[place] for end in (low, high))
         raise ValueError(
             f"the {role} of environment {place[0]} {_holds(batch, place)}; it must be a whole "
-            f"number from {low} to {high} (nothing has changed, so you can try again)"
+            f"number from {least} to {largest} (nothing has changed, so you can try again)"
         )
 
 

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from decision_policies.errors import CheckpointError, UnsupportedSpaceError
-from decision_policies.spaces import MAX_DEPTH, MAX_ELEMENTS, leaf_size, model_shape
+from decision_policies.spaces import MAX_DEPTH, MAX_ELEMENTS, leaf_size, leaves
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 DTYPES = frozenset(["float16", "float32", "float64", "bool", *INTEGERS])
@@ -25,10 +25,12 @@ def to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     "-inf", since JSON has no word for them.
 
     Raises:
-        UnsupportedSpaceError: The space is neither Box, Discrete nor Dict.
+        UnsupportedSpaceError: The space is of another kind than `check_supported` allows.
     """
     if isinstance(space, spaces.Dict):
         return {"type": "Dict", "spaces": {k: to_json(space.spaces[k]) for k in sorted(space)}}
+    if isinstance(space, spaces.Tuple):
+        return {"type": "Tuple", "spaces": [to_json(part) for part in space.spaces]}
     if isinstance(space, spaces.Box):
         return {
             "type": "Box",
@@ -44,7 +46,18 @@ def to_json(space: spaces.Space[Any]) -> dict[str, Any]:
             "start": int(space.start),
             "dtype": str(space.dtype),
         }
-    raise UnsupportedSpaceError(f"cannot write {space} to a checkpoint: no Box, Discrete or Dict")
+    if isinstance(space, spaces.MultiDiscrete):
+        return {
+            "type": "MultiDiscrete",
+            "dtype": str(space.dtype),
+            "shape": list(space.shape),
+            "nvec": _numbers(space.nvec),
+            "start": _numbers(space.start),
+        }
+    if isinstance(space, spaces.MultiBinary):
+        n = space.n  # an integer, or a shape: gymnasium tells 3 from (3,)
+        return {"type": "MultiBinary", "n": n if isinstance(n, int) else list(n)}
+    raise UnsupportedSpaceError(f"cannot write {space} to a checkpoint: it is of no known kind")
 
 
 def from_json(data: object, name: str = "space") -> spaces.Space[Any]:
@@ -60,54 +73,76 @@ def from_json(data: object, name: str = "space") -> spaces.Space[Any]:
     return _parse(data, name, MAX_ELEMENTS, MAX_DEPTH)
 
 
+ENTRIES = {
+    "Box": {"type", "dtype", "shape", "low", "high"},
+    "Discrete": {"type", "n", "start", "dtype"},
+    "MultiDiscrete": {"type", "dtype", "shape", "nvec", "start"},
+    "MultiBinary": {"type", "n"},
+    "Dict": {"type", "spaces"},
+    "Tuple": {"type", "spaces"},
+}
+"""What the description of each kind of space consists of."""
+
+
 def _parse(data: object, name: str, room: int, depth: int) -> spaces.Space[Any]:
-    """Rebuild a space of at most `room` numbers and `depth` Dicts inside one another."""
+    """Rebuild a space of at most `room` numbers and `depth` spaces inside one another."""
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{name}: expected a JSON object, got {type(data).__name__}")
-    entries = {
-        "Box": {"type", "dtype", "shape", "low", "high"},
-        "Discrete": {"type", "n", "start", "dtype"},
-        "Dict": {"type", "spaces"},
-    }
     kind = str(data.get("type"))
-    if kind not in entries:
-        known = ", ".join(entries)
+    if kind not in ENTRIES:
+        known = ", ".join(ENTRIES)
         raise CheckpointError(f"{name}: unknown space type {kind!r}; known are {known}")
-    if set(data) != entries[kind]:
-        odd = sorted(set(data) ^ entries[kind])
+    if set(data) != ENTRIES[kind]:
+        odd = sorted(set(data) ^ ENTRIES[kind])
         raise CheckpointError(f"{name}: {kind} has missing or unexpected entries {odd}")
-    if kind == "Dict":
-        return _parse_dict(data["spaces"], name, room, depth)
-    dtype = str(data["dtype"])
-    if dtype not in DTYPES:
-        raise CheckpointError(f"{name}: unknown dtype {dtype!r}")
+    if kind in ("Dict", "Tuple"):
+        return _parse_parts(kind, data["spaces"], name, room, depth)
     try:
-        if kind == "Box":
-            shape = _shape(data["shape"], name, room)
-            low, high = (_array(data[k], shape, dtype, f"{name}.{k}") for k in ("low", "high"))
-            return spaces.Box(low, high, shape, np.dtype(dtype).type)
-        n, start = (_integer(data[k], f"{name}.{k}") for k in ("n", "start"))
-        if n > room:
-            raise CheckpointError(f"{name}.n: {n} is too large (at most 2^24 in all)")
-        return spaces.Discrete(n, start=start, dtype=np.dtype(dtype).type)
+        return _parse_single(kind, data, name, room)
     except CheckpointError:
         raise
     except (AssertionError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{name}: not a valid {kind}: {error}") from error
 
 
-def _parse_dict(data: object, name: str, room: int, depth: int) -> spaces.Dict:
-    if not isinstance(data, Mapping) or not data:
-        raise CheckpointError(f"{name}.spaces: expected a JSON object that is not empty")
+def _parse_single(kind: str, data: Mapping[str, Any], name: str, room: int) -> spaces.Space[Any]:
+    """Rebuild a space without parts."""
+    if kind == "MultiBinary":
+        n = data["n"]
+        shape = _shape(n if isinstance(n, list) else [n], f"{name}.n", room)
+        return spaces.MultiBinary(shape if isinstance(n, list) else shape[0])
+    dtype = str(data["dtype"])
+    if dtype not in DTYPES:
+        raise CheckpointError(f"{name}: unknown dtype {dtype!r}")
+    if kind == "Discrete":
+        n, start = (_integer(data[k], f"{name}.{k}") for k in ("n", "start"))
+        if n > room:
+            raise CheckpointError(f"{name}.n: {n} is too large (at most 2^24 in all)")
+        return spaces.Discrete(n, start=start, dtype=np.dtype(dtype).type)
+    shape = _shape(data["shape"], f"{name}.shape", room)
+    first, second = ("low", "high") if kind == "Box" else ("nvec", "start")
+    one, other = (_array(data[k], shape, dtype, f"{name}.{k}") for k in (first, second))
+    if kind == "Box":
+        return spaces.Box(one, other, shape, np.dtype(dtype).type)
+    if sum(map(int, one.reshape(-1))) > room:
+        raise CheckpointError(f"{name}.nvec: too large a sum (at most 2^24 in all)")
+    return spaces.MultiDiscrete(one, np.dtype(dtype).type, start=other)
+
+
+def _parse_parts(kind: str, data: object, name: str, room: int, depth: int) -> spaces.Space[Any]:
+    """Rebuild a Dict or a Tuple."""
+    wanted, said = (Mapping, "object") if kind == "Dict" else (list, "list")
+    if not isinstance(data, wanted) or not data:
+        raise CheckpointError(f"{name}.spaces: expected a JSON {said} that is not empty")
     if not depth:
-        raise CheckpointError(f"{name}: more than {MAX_DEPTH} Dicts inside one another")
-    parts: dict[str, spaces.Space[Any]] = {}
-    for key, value in data.items():
-        if not isinstance(key, str):
+        raise CheckpointError(f"{name}: more than {MAX_DEPTH} Dicts or Tuples inside one another")
+    parts: dict[Any, spaces.Space[Any]] = {}
+    for key, value in data.items() if isinstance(data, Mapping) else enumerate(data):
+        if kind == "Dict" and not isinstance(key, str):
             raise CheckpointError(f"{name}.spaces: the name {key!r} is no string")
         part = parts[key] = _parse(value, f"{name}.{key}", room, depth - 1)
-        room -= model_shape(part)[0] if isinstance(part, spaces.Dict) else leaf_size(part)
-    return spaces.Dict(parts)
+        room -= sum(leaf_size(leaf) for _, leaf in leaves(part))
+    return spaces.Dict(parts) if kind == "Dict" else spaces.Tuple(list(parts.values()))
 
 
 def _numbers(array: NDArray[Any]) -> Any:
@@ -123,11 +158,11 @@ def _number(x: float) -> float | str:
 
 def _shape(data: object, name: str, room: int) -> tuple[int, ...]:
     if not isinstance(data, list) or len(data) > MAX_RANK:
-        raise CheckpointError(f"{name}.shape: expected a list of at most {MAX_RANK} integers")
-    shape = tuple(_integer(x, f"{name}.shape") for x in data)
+        raise CheckpointError(f"{name}: expected a list of at most {MAX_RANK} integers")
+    shape = tuple(_integer(x, name) for x in data)
     if any(x < 0 for x in shape) or math.prod(shape) > room:
         raise CheckpointError(
-            f"{name}.shape: {list(shape)} has a bad size (at most 2^24 elements in all)"
+            f"{name}: {list(shape)} has a bad size (at most 2^24 elements in all)"
         )
     return shape
 

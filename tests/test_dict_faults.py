@@ -118,13 +118,21 @@ def nested(depth: int) -> spaces.Space[Any]:
     return spaces.Dict({"in": nested(depth - 1)}) if depth else vector(1)
 
 
+OTHERS: list[spaces.Space[Any]] = [
+    spaces.Text(3),
+    spaces.Graph(vector(1), None),
+    spaces.Sequence(vector(1)),
+    spaces.OneOf([vector(1), spaces.Discrete(2)]),
+]
 UNSUPPORTED: list[tuple[spaces.Space[Any], str]] = [
     (spaces.Dict({}), "it is empty"),
-    (spaces.Dict({"a": spaces.Dict({})}), "its entry 'a' is empty"),
-    (spaces.Dict({"a": spaces.Dict({"b": spaces.MultiBinary(2)})}), r"entry 'a\.b' is MultiBinary"),
-    (spaces.Dict({"a": spaces.Box(0, 255, (3, 40, 40), np.uint8)}), "'a' holds uint8 images"),
+    (spaces.Dict({"a": spaces.Dict({})}), "its part 'a' is empty"),
+    (spaces.Dict({"a": spaces.Tuple([])}), "its part 'a' is empty"),
+    (spaces.Dict({"a": spaces.Tuple([vector(1), spaces.Text(2)])}), r"part 'a\.1' is a Text"),
+    (spaces.Tuple([spaces.Box(0, 1, (2, 0))]), "its part '0' holds no numbers"),
     (spaces.Dict({1: vector(1)}), "an entry named 1"),  # type: ignore[dict-item]
-    (nested(9), "more than 8 Dicts"),
+    (nested(9), "more than 8 Dicts or Tuples"),
+    *((space, f"it is a {type(space).__name__}; observations may be of Box") for space in OTHERS),
     (spaces.Dict({"a": spaces.Discrete(1 << 24), "b": vector(1)}), r"more than 2\^24 numbers"),
 ]
 
@@ -137,9 +145,11 @@ def test_a_dict_that_cannot_be_learnt_from_is_refused(
         tiny_algorithm().make_policy(space, BOX_ACTION)
 
 
-def test_a_dict_of_actions_is_refused() -> None:
-    with pytest.raises(UnsupportedSpaceError, match=r"action space Dict.*: Box and Discrete are; "):
-        tiny_algorithm().make_policy(SPACE, SPACE)
+@pytest.mark.parametrize("space", [SPACE, spaces.Tuple([BOX_ACTION]), *OTHERS], ids=str)
+def test_actions_in_parts_or_of_other_kinds_are_refused(space: spaces.Space[Any]) -> None:
+    fault = "it has parts" if space not in OTHERS else "it is a"
+    with pytest.raises(UnsupportedSpaceError, match=f"^action space .*: {fault}.*TransformAction"):
+        tiny_algorithm().make_policy(SPACE, space)
 
 
 def test_spaces_travel_as_json_whatever_the_order_of_their_keys() -> None:
@@ -157,14 +167,26 @@ AGENT = "spec.observation_space.spaces.agent"
 HALF = {"type": "Discrete", "n": 1 << 23, "start": 0, "dtype": "int64"}
 BOTH = {"type": "Dict", "spaces": {"a": HALF, "b": HALF}}
 MORE = {"type": "Box", "dtype": "float32", "shape": [1], "low": 0.0, "high": 1.0}
+MANY = {"type": "MultiDiscrete", "dtype": "int64", "shape": [2], "nvec": 3, "start": 0}
 FORGED: list[tuple[str, Any, str]] = [
-    (f"{AGENT}.type", "Tuple", r"observation_space\.agent: unknown space type 'Tuple'"),
+    (f"{AGENT}.type", "Text", r"observation_space\.agent: unknown space type 'Text'"),
+    (f"{AGENT}.type", "Tuple", r"agent\.spaces: expected a JSON list that is not empty"),
+    (
+        f"{AGENT}.spaces.gear",
+        {"type": "MultiBinary", "n": [2, 0.5]},
+        "expected an integer, got 0.5",
+    ),
+    (f"{AGENT}.spaces.gear", {"type": "MultiBinary", "n": -1}, r"\[-1\] has a bad size"),
+    (f"{AGENT}.spaces.gear", {**MANY, "nvec": 1 << 24}, r"gear\.nvec: too large a sum"),
+    (f"{AGENT}.spaces.gear", {**MANY, "nvec": [2, 0]}, "not a valid MultiDiscrete: nvec"),
+    (f"{AGENT}.spaces.gear", {**MANY, "nvec": [2]}, "1 values for the shape"),
+    (f"{AGENT}.spaces.gear", {**MANY, "dtype": "float32"}, "not a valid MultiDiscrete"),
     (f"{AGENT}.more", 1, r"agent: Dict has missing or unexpected entries \['more'\]"),
     (f"{AGENT}.spaces", [], r"agent\.spaces: expected a JSON object that is not empty"),
     (f"{AGENT}.spaces.gear.n", 0, r"agent\.gear: not a valid Discrete"),
     (f"{AGENT}.spaces.gear.n", 1 << 40, r"agent\.gear\.n: \d+ is too large"),
     (f"{AGENT}.spaces", {"a": BOTH, "c": MORE}, r"c\.shape: .* bad size .*in all"),
-    (AGENT, to_json(nested(8)), "more than 8 Dicts inside one another"),
+    (AGENT, to_json(nested(8)), "more than 8 Dicts or Tuples inside one another"),
     ("spec.action_space", to_json(SPACE), "action space Dict.* not supported"),
     (f"{AGENT}.spaces.gear.n", 4, "does not fit its config"),
 ]

@@ -14,7 +14,7 @@ from gymnasium.vector import SyncVectorEnv
 from decision_policies import DeMa, SequencePolicy, Trajectories, evaluate_policy
 from decision_policies.data import WindowSampler
 from decision_policies.inputs import observation
-from decision_policies.models.encoders import DictEncoder
+from decision_policies.models.encoders import FlatEncoder
 from decision_policies.spaces import model_shape
 from decision_policies.spec import Inference
 from tests.fixtures import BOX_ACTION, tiny_algorithm, write_minari
@@ -72,7 +72,7 @@ def test_rows_are_what_gymnasium_flattens_and_lists_of_mappings_are_the_same() -
 def test_one_hot_parts_are_not_standardised(policy: SequencePolicy) -> None:
     data = Trajectories.from_episodes(episodes(), SPACE, BOX_ACTION)
     encoder = policy.model.get_submodule("embedding.observation")
-    assert isinstance(encoder, DictEncoder)
+    assert isinstance(encoder, FlatEncoder)
     mean, std = data.observation_statistics()
     np.testing.assert_array_equal(encoder.mean, [0, 0, 0, *mean[3:]])
     np.testing.assert_array_equal(encoder.std, [1, 1, 1, *std[3:]])

@@ -210,9 +210,9 @@ def test_learning_from_single_frames_names_the_cure(shape: tuple[int, ...]) -> N
         tiny_algorithm().make_policy(space, spaces.Discrete(2))
 
 
-@pytest.mark.parametrize("shape", [(4, 35, 84), (4, 84, 35), (84, 84, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 35, 84), (4, 84, 35)], ids=str)
 def test_images_that_the_convolutions_cannot_take_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UnsupportedSpaceError, match="at least 36 x 36 pixels, got"):
+    with pytest.raises(UnsupportedSpaceError, match="at least 36 x 36 pixels, unlike"):
         ImageEncoder(8, spaces.Box(0, 255, shape, np.uint8))
 
 
@@ -223,9 +223,10 @@ def test_the_least_image_is_one_number_high_and_wide() -> None:
 
 
 def test_a_small_table_of_bytes_is_a_vector_as_ever() -> None:
-    space = spaces.Box(0, 255, (7, 7), np.uint8)
-    action, _ = tiny_algorithm().make_policy(space, spaces.Discrete(2)).predict(np.zeros((7, 7)))
-    assert action in (0, 1)
+    for shape in ((7, 7), (7, 7, 3)):
+        space = spaces.Box(0, 255, shape, np.uint8)
+        policy = tiny_algorithm().make_policy(space, spaces.Discrete(2))
+        assert policy.predict(np.zeros(shape))[0] in (0, 1)
 
 
 def test_the_encoder_is_the_textbook_one() -> None:

@@ -14,9 +14,9 @@ from torch import Tensor
 from decision_policies.algorithms.base import SequenceAlgorithm
 from decision_policies.convert.layout import Layout
 from decision_policies.errors import ConversionError
-from decision_policies.models.encoders import VectorEncoder, is_image
+from decision_policies.models.encoders import VectorEncoder
 from decision_policies.models.model import TokenModel
-from decision_policies.spaces import model_shape
+from decision_policies.spaces import is_image, model_shape
 
 A = TypeVar("A", bound=SequenceAlgorithm)
 
@@ -91,7 +91,7 @@ def read_sizes(layout: Layout, task: Task, *, tanh: bool = True) -> Sizes:
         ("embed_ln.weight", 0), ("embed_ln.bias", 0), *((f"{name}.bias", 0) for name in linear)
     )
     observation, action = (
-        int(np.prod(model_shape(space))) for space in (task.observation_space, task.action_space)
+        int(np.prod(space.shape or ())) for space in (task.observation_space, task.action_space)
     )
     seen = layout.axis("embed_state.weight", 1)
     if seen not in (None, observation):

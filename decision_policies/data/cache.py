@@ -16,9 +16,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from decision_policies.data.trajectories import Source, Trajectories
-from decision_policies.models.encoders import is_image
+from decision_policies.spaces import is_image
 
-LAYOUT = 3
+LAYOUT = 4
 """Number of the layout; a change of the packed format makes old caches invisible."""
 
 

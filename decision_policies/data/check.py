@@ -18,7 +18,7 @@ from decision_policies.data.report import ActionUse, DatasetReport, Ends, Place,
 from decision_policies.data.source import Source
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.errors import DatasetError
-from decision_policies.spaces import leaf_size, leaves
+from decision_policies.spaces import is_flat, leaf_size, leaves, parts, whole_range
 
 MARKS = ("terminations", "truncations")
 SPARSE = 0.9
@@ -62,7 +62,8 @@ def check_dataset(
         dataset = dataset.trajectories
     given = (observation_space, action_space)
     if observation_space is not None and action_space is not None and _are_episodes(dataset):
-        data = Trajectories.from_episodes(log.watch(dataset), observation_space, action_space)
+        watched = log.watch(dataset, observation_space)
+        data = Trajectories.from_episodes(watched, observation_space, action_space)
     elif given != (None, None):
         raise DatasetError(
             "check_dataset takes two spaces for a list of episodes, and none for a dataset, which "
@@ -79,7 +80,7 @@ def check_dataset(
     else:
         loaded = load_minari(dataset)
         data = Trajectories.from_episodes(
-            log.watch(episodes_of(loaded)),
+            log.watch(episodes_of(loaded), loaded.observation_space),
             loaded.observation_space,
             loaded.action_space,
             source=Source(dataset=loaded.id),
@@ -107,12 +108,12 @@ class _Log:
     ends: dict[int, tuple[bool, bool]] = field(default_factory=dict)
     inside: list[Place] = field(default_factory=list)
 
-    def watch(self, episodes: Iterable[Any]) -> Iterator[Any]:
+    def watch(self, episodes: Iterable[Any], space: spaces.Space[Any]) -> Iterator[Any]:
         """Pass episodes on, and look at each once its reader has accepted it."""
         for index, episode in enumerate(episodes):
             yield episode
             length = np.asarray(_entry(episode, "rewards")).size
-            self.finals.append(_count(_entry(episode, "observations")) == length + 1)
+            self.finals.append(_count(_entry(episode, "observations"), space) == length + 1)
             given = [_entry(episode, name) for name in MARKS]
             marks = [_marks(index, *mark, length) for mark in zip(MARKS, given, strict=True)]
             if any(mark is not None for mark in given):
@@ -146,11 +147,13 @@ def _marks(index: int, name: str, value: object, length: int) -> NDArray[np.bool
     return marks.reshape(-1).astype(bool)
 
 
-def _count(observations: Any) -> int:
-    """Count the observations of an episode, those of a Dict in its first entry."""
-    while isinstance(observations, Mapping):
-        observations = next(iter(observations.values()))
-    return len(observations)
+def _count(observations: Any, space: spaces.Space[Any]) -> int:
+    """Count the observations of an episode, those in parts in their first part."""
+    inner = parts(space)
+    columns = isinstance(observations, Mapping if isinstance(space, spaces.Dict) else tuple)
+    if not inner or not columns:
+        return len(observations)
+    return _count(observations[inner[0][0]], inner[0][1])
 
 
 def _report(data: Trajectories, log: _Log) -> DatasetReport:
@@ -212,7 +215,7 @@ def _jumps(data: Trajectories) -> tuple[Place, ...]:
 
 
 def _constant(data: Trajectories) -> tuple[str, ...]:
-    """Name the dimensions of a vector, or of a Dict's, that never change."""
+    """Name the dimensions of a vector that never change."""
     if data.images is not None:
         return ()
     observations = data.rows[:, data.columns.observations]
@@ -223,16 +226,21 @@ def _constant(data: Trajectories) -> tuple[str, ...]:
 
 
 def _names(space: spaces.Space[Any]) -> list[str]:
-    if isinstance(space, spaces.Dict):
+    if is_flat(space):
         return [f"{name}[{i}]" for name, leaf in leaves(space) for i in range(leaf_size(leaf))]
     return [f"[{', '.join(map(str, index))}]" for index in np.ndindex(space.shape or (1,))]
 
 
 def _action_use(data: Trajectories) -> ActionUse:
     space = data.action_space
-    if isinstance(space, spaces.Discrete):
-        counts = np.bincount(data.actions - int(space.start), minlength=int(space.n))
-        return ActionUse(shares=counts / data.n_steps)
+    ends = whole_range(space)
+    if ends is not None:
+        taken, least = data.actions.reshape(data.n_steps, -1), np.ravel(ends[0])
+        counts = [
+            np.bincount(column, minlength=int(count))
+            for column, count in zip((taken - least).T, np.ravel(ends[1]) - least + 1, strict=True)
+        ]
+        return ActionUse(shares=np.concatenate(counts) / data.n_steps)
     assert isinstance(space, spaces.Box), "the reader takes no others"
     actions = data.rows[:, data.columns.actions]
     low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))

@@ -12,8 +12,16 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from decision_policies.errors import DatasetError, UnsupportedSpaceError
-from decision_policies.models.encoders import is_image
-from decision_policies.spaces import check_supported, leaf_size, split
+from decision_policies.spaces import (
+    channels_first,
+    check_supported,
+    flat,
+    is_flat,
+    is_image,
+    parts,
+    split,
+    whole_range,
+)
 
 EXACT = 1 << 24
 """Up to here, float32 holds every whole number."""
@@ -71,11 +79,11 @@ class EpisodeReader:
     """Checks and packs episodes of given spaces.
 
     Args:
-        observation_space: A Box or Discrete space, or a Dict of them.
-        action_space: A Box or Discrete space.
+        observation_space: A supported space.
+        action_space: A supported space, without parts.
 
     Raises:
-        UnsupportedSpaceError: A space is none of these, or has values beyond 2^24.
+        UnsupportedSpaceError: A space is not supported, or has whole numbers beyond 2^24.
     """
 
     def __init__(
@@ -84,7 +92,7 @@ class EpisodeReader:
         check_supported(observation_space, "observation")
         check_supported(action_space, "action")
         for space in (observation_space, action_space):
-            if isinstance(space, spaces.Discrete) and _largest(space) > EXACT:
+            if np.abs(whole_range(space) or (0,)).max() > EXACT:
                 raise UnsupportedSpaceError(
                     f"{space} has values beyond {EXACT}, which float32 rows cannot tell apart"
                 )
@@ -123,12 +131,12 @@ class EpisodeReader:
         Args:
             index: Its number, for messages.
             episode: Holds `observations` (T + 1 or T), `actions` (T) and `rewards` (T). For a Dict
-                space the observations are a mapping of arrays, (T + 1 or T, ...) each, or a list
-                of mappings, one a step.
+                space the observations are a mapping of arrays, (T + 1 or T, ...) each, for a Tuple
+                space a tuple of such arrays; or, for both, a list of observations, one a step.
 
         Returns:
-            Rows (T, C) float32; images (T, *observation) uint8 where observations are images; and
-            the last observation that there is, flat, (S,) float32.
+            Rows (T, C) float32; images (T, *observation) uint8, channels first, where observations
+            are images; and the last observation that there is, flat, (S,) float32.
 
         Raises:
             DatasetError: Names the first bad (episode, step, field).
@@ -157,33 +165,32 @@ class EpisodeReader:
             rows = np.concatenate(parts, 1, dtype=np.float32, casting="unsafe")
         _check_packed(index, rows)
         _check_packed(index, final[None], step=length)
-        return rows, observations.astype(np.uint8) if self.images else None, final
+        pictures = np.ascontiguousarray(observations, np.uint8) if self.images else None
+        return rows, pictures, final
 
     def _observations(self, index: int, value: object) -> NDArray[Any]:
-        """Check observations; those of a Dict become flat vectors (T or T + 1, S)."""
+        """Check observations; make them flat vectors (T or T + 1, S) where models see such."""
         space = self.observation_space
-        if not isinstance(space, spaces.Dict):
-            return self._values(index, "observations", value, space)
-        parts: dict[str, NDArray[Any]] = {}
+        if not is_flat(space):
+            return channels_first(self._values(index, "observations", value, space), space)
+        vectors: dict[str, NDArray[Any]] = {}
         try:
-            fields = list(split(_by_field(value, space), space, "observations"))
+            columns = _columns(value, space, "observations")
+            fields = list(split(columns, space, "observations"))
         except (TypeError, ValueError) as error:
             raise DatasetError(f"episode {index}: {error}") from error
         for name, field, leaf in fields:
-            array = self._values(index, name, field, leaf)
-            if isinstance(leaf, spaces.Discrete):
-                array = array[:, None] == np.arange(int(leaf.start), int(leaf.start) + int(leaf.n))
-            parts[name] = array.reshape(len(array), leaf_size(leaf))
-        lengths = {name: len(part) for name, part in parts.items()}
+            vectors[name] = flat(self._values(index, name, field, leaf), leaf)
+        lengths = {name: len(vector) for name, vector in vectors.items()}
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{name} has {n}" for name, n in lengths.items())
             raise DatasetError(f"episode {index} is ragged: {found} steps")
-        return np.concatenate(list(parts.values()), 1, dtype=np.float64)
+        return np.concatenate(list(vectors.values()), 1, dtype=np.float64)
 
     def _values(
         self, index: int, name: str, value: object, space: spaces.Space[Any]
     ) -> NDArray[Any]:
-        """Check the values of one field, or of one entry of a Dict, against its space."""
+        """Check the values of one field, or of one part of it, against its space."""
         array = _array(index, name, value)
         shape = space.shape or ()
         if array.shape[1:] != shape:
@@ -192,35 +199,24 @@ class EpisodeReader:
                 f"{space} needs {shape}"
             )
         _check_finite(index, name, array)
-        if name == "observations" and self.images:
-            _check_pixels(index, array)
-        if isinstance(space, spaces.Discrete):
-            if array.dtype.kind == "f":
-                raise DatasetError(
-                    f"episode {index}: {name} are {array.dtype}, but the space {space} needs "
-                    "integers; convert them, or give a Box space"
-                )
-            low, high = int(space.start), int(space.start) + int(space.n) - 1
-            bad = np.flatnonzero((array < low) | (array > high))
-            if len(bad):
-                raise DatasetError(
-                    f"episode {index}, step {bad[0]}: {name} hold {array[bad[0]]}, outside "
-                    f"{low} to {high} ({len(bad)} such steps in this episode)"
-                )
+        if is_image(space):
+            _check_pixels(index, name, array)
+        elif not isinstance(space, spaces.Box):
+            _check_choices(index, name, array, space)
         return array
 
 
-def _by_field(value: object, space: spaces.Dict) -> object:
-    """Turn a list of mappings, as a loop collects them, into a mapping of lists."""
-    if not isinstance(value, (list, tuple)) or not value:
+def _columns(value: object, space: spaces.Space[Any], name: str) -> object:
+    """Turn a list of observations, as a loop collects them, into arrays of each of their parts."""
+    inner = parts(space)
+    steps = isinstance(value, list) or (isinstance(value, tuple) and isinstance(space, spaces.Dict))
+    if inner is None or not steps or not value:
         return value
+    assert isinstance(value, (list, tuple))
     for step, one in enumerate(value):
-        list(split(one, space, f"observations[{step}]"))  # names what is missing
-    parts = space.spaces.items()
-    columns = {key: [one[key] for one in value] for key, _ in parts}
-    return {
-        k: _by_field(columns[k], p) if isinstance(p, spaces.Dict) else columns[k] for k, p in parts
-    }
+        list(split(one, space, f"{name}[{step}]"))  # names what is missing
+    columns = {key: _columns([one[key] for one in value], part, name) for key, part in inner}
+    return columns if isinstance(space, spaces.Dict) else tuple(columns.values())
 
 
 def _entry(index: int, episode: Mapping[str, Any] | object, name: str) -> object:
@@ -278,17 +274,33 @@ def _check_packed(index: int, rows: NDArray[np.float32], step: int = 0) -> None:
         )
 
 
-def _check_pixels(index: int, array: NDArray[Any]) -> None:
+def _check_pixels(index: int, name: str, array: NDArray[Any]) -> None:
     """Refuse frames that a cast to uint8 would change, such as floats from 0 to 1."""
     if array.dtype == np.uint8:
         return
     bad = np.argwhere((array < 0) | (array > 255) | (array != np.floor(array)))
     if len(bad):
         raise DatasetError(
-            f"episode {index}, step {bad[0][0]}: observations hold {array[tuple(bad[0])]}, which "
+            f"episode {index}, step {bad[0][0]}: {name} hold {array[tuple(bad[0])]}, which "
             "is no pixel; images are whole numbers from 0 to 255"
         )
 
 
-def _largest(space: spaces.Discrete) -> int:
-    return max(abs(int(space.start)), abs(int(space.start) + int(space.n) - 1))
+def _check_choices(index: int, name: str, array: NDArray[Any], space: spaces.Space[Any]) -> None:
+    """Refuse what is no choice of a Discrete, MultiDiscrete or MultiBinary space."""
+    if array.dtype.kind == "f":
+        raise DatasetError(
+            f"episode {index}: {name} are {array.dtype}, but the space {space} needs "
+            "integers; convert them, or give a Box space"
+        )
+    ends = whole_range(space)
+    assert ends is not None, "the space is no Box"
+    outside = (array < ends[0]) | (array > ends[1])
+    if outside.any():
+        place = tuple(int(i) for i in np.argwhere(outside)[0])
+        low, high = (np.broadcast_to(end, array.shape)[place] for end in ends)
+        steps = int(outside.reshape(len(array), -1).any(1).sum())
+        raise DatasetError(
+            f"episode {index}, step {place[0]}: {name} hold {array[place]}, outside "
+            f"{low} to {high} ({steps} such steps in this episode)"
+        )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decision_policies.errors import DatasetError
-from decision_policies.models.encoders import is_image
+from decision_policies.spaces import is_image
 
 
 def stacked_space(space: spaces.Space[Any], n: int) -> spaces.Box:

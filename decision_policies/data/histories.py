@@ -17,7 +17,7 @@ from decision_policies.data.minari_histories import check_histories, history_ent
 from decision_policies.data.minari_histories import names_histories as names_histories
 from decision_policies.data.subgoals import SubgoalRule, subgoal_rows
 from decision_policies.data.trajectories import Trajectories
-from decision_policies.data.windows import Sampler, shaped
+from decision_policies.data.windows import Sampler, observed
 from decision_policies.errors import DatasetError
 from decision_policies.spec import ReturnMode
 
@@ -301,7 +301,7 @@ class SortedEpisodesSampler(Sampler):
         final = torch.from_numpy(data.final_observations)[(numbers - n_steps).clamp(min=0)]
         rows = self._rows[numbers.clamp(max=n_steps - 1)][..., data.columns.observations]
         values = torch.where((numbers < n_steps).unsqueeze(-1), rows, final)
-        return shaped(values, data.observation_space)
+        return observed(values, data.observation_space)
 
     def _episodes(self) -> NDArray[np.int64]:
         """Draw the episodes of each context, (B, n), in the order of their returns."""

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from decision_policies.spaces import choices
+
 Place: TypeAlias = tuple[int, int]
 """Number of an episode, and of a step in it, both from 0."""
 
@@ -68,7 +70,7 @@ class ActionUse:
     Attributes:
         outside: Box: share of steps beyond the bounds, for each dimension (A,); else None.
         at_bound: Box: share of steps exactly at a bound, for each dimension (A,); else None.
-        shares: Discrete: share of steps of each action (n,); else None.
+        shares: Choices: share of steps of each value of each component, side by side; else None.
     """
 
     outside: NDArray[np.float64] | None = None
@@ -181,11 +183,11 @@ class DatasetReport:
         if use.shares is not None:
             return aligned(
                 [
-                    ["action", *map(str, _values(self.action_space))],
+                    ["action", *_values(self.action_space)],
                     ["share", *map(_percent, use.shares)],
                 ]
             )
-        assert use.outside is not None, "a space is Discrete or a Box"
+        assert use.outside is not None, "a space has choices or is a Box"
         assert use.at_bound is not None, "as well"
         rows = [
             ["action dimension", *(f"[{i}]" for i in range(len(use.outside)))],
@@ -239,7 +241,8 @@ class DatasetReport:
             )
         shares = self.actions.shares
         if shares is not None and not shares.all():
-            unused = [str(a) for a in _values(self.action_space)[shares == 0]]
+            names = zip(_values(self.action_space), shares, strict=True)
+            unused = [name for name, share in names if not share]
             advice.append(f"Never taken: {', '.join(unused)}; a policy will hardly choose them.")
         return advice
 
@@ -279,9 +282,12 @@ def aligned(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def _values(space: spaces.Space[Any]) -> NDArray[np.int64]:
-    assert isinstance(space, spaces.Discrete), "only these have shares"
-    return int(space.start) + np.arange(int(space.n))
+def _values(space: spaces.Space[Any]) -> list[str]:
+    """Name the values of choices, those of several components by the component, too."""
+    component, value = choices(space)
+    if isinstance(space, spaces.Discrete):
+        return [str(v) for v in value]
+    return [f"[{i}] {v}" for i, v in zip(component, value, strict=True)]
 
 
 def _percent(share: float) -> str:

@@ -9,6 +9,7 @@ pair. It stands apart, in `final_observations`.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,8 +34,9 @@ class Trajectories(Origins):
 
     Attributes:
         rows: (N, C) float32, a step a row: observation, action, reward, return-to-go, timestep.
-            It may be a memory map. Discrete values are exact, being below 2^24.
-        images: (N, *observation) uint8, for image observations, which are then not in `rows`.
+            It may be a memory map. Choices are exact, being below 2^24.
+        images: (N, C, H, W) or (N, H, W) uint8, for image observations, which are then not in
+            `rows`; images (H, W, C) are kept with their channels first.
         offsets: (E + 1,) int64, the row at which each of the E episodes starts, and N.
         observation_space: Space of one observation.
         action_space: Space of one action.
@@ -72,14 +74,16 @@ class Trajectories(Origins):
         Args:
             episodes: Mappings, or objects with attributes, of `observations` (T + 1 or T of them),
                 `actions` (T) and `rewards` (T). Observations of a Dict space are a mapping of
-                arrays, T + 1 or T long each, or a list of mappings, one a step.
-            observation_space: A Box or Discrete space, or a Dict of them.
-            action_space: A Box or Discrete space.
+                arrays, T + 1 or T long each, those of a Tuple space a tuple of such; or, for both,
+                a list of observations, one a step.
+            observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of
+                these.
+            action_space: Box, Discrete, MultiDiscrete or MultiBinary.
             source: Where they come from.
 
         Raises:
             DatasetError: No episode, a ragged, empty or misshapen one, or a value that is not
-                finite or out of a Discrete space; names the episode, the step and the field.
+                finite or no choice of its space; names the episode, the step and the field.
             UnsupportedSpaceError: A space is none of these.
         """
         packed = EpisodeReader(observation_space, action_space).pack(episodes)
@@ -111,22 +115,28 @@ class Trajectories(Origins):
 
     @property
     def observations(self) -> NDArray[Any]:
-        """Observations s_t, (N, *observation); for a Dict the flat vectors, (N, S), float32.
+        """Observations s_t, (N, *observation), as models see them; see `spaces.model_shape`.
 
-        The columns of these are the entries in the order of their names, Discrete ones one-hot, as
-        `gymnasium.spaces.flatten` orders them. Stacks of frames are copied together on every
+        Those of Dict, Tuple, MultiDiscrete and MultiBinary are flat vectors, (N, S), float32, as
+        `gymnasium.spaces.flatten` makes them. Stacks of frames are copied together on every
         access, n times the memory of the frames.
         """
         if self.images is not None and self.frame_stack is not None:
             return all_stacks(self.images, self.offsets, self.frame_stack)
         if self.images is not None:
             return self.images
-        return self._field(0, self.observation_space)
+        values = self.rows[:, self.columns.observations]
+        if isinstance(self.observation_space, spaces.Discrete):
+            return values[:, 0].astype(np.int64)
+        return values.reshape(self.n_steps, *model_shape(self.observation_space))
 
     @property
     def actions(self) -> NDArray[Any]:
-        """Actions a_t, (N, *action)."""
-        return self._field(self.columns.actions.start, self.action_space)
+        """Actions a_t, (N, *action), float32 for Box, int64 for choices."""
+        values = self.rows[:, self.columns.actions]
+        if not isinstance(self.action_space, spaces.Box):
+            values = values.astype(np.int64)
+        return values.reshape(self.n_steps, *(self.action_space.shape or ()))
 
     @property
     def rewards(self) -> NDArray[np.float32]:
@@ -151,8 +161,9 @@ class Trajectories(Origins):
     @property
     def columns(self) -> Columns:
         """Where each field stands in `rows`."""
-        first = 0 if self.images is not None else _size(self.observation_space)
-        return Columns(slice(0, first), slice(first, first + _size(self.action_space)))
+        first = 0 if self.images is not None else math.prod(model_shape(self.observation_space))
+        end = first + math.prod(self.action_space.shape or ())
+        return Columns(slice(0, first), slice(first, end))
 
     def stack_frames(self, n: int) -> Trajectories:
         """See each single frame as the last of a stack of n; every frame is still held once.
@@ -308,13 +319,3 @@ class Trajectories(Origins):
         shape = model_shape(self.observation_space)
         std = np.sqrt(square / self.n_steps)
         return mean.reshape(shape).astype(np.float32), std.reshape(shape).astype(np.float32)
-
-    def _field(self, start: int, space: spaces.Space[Any]) -> NDArray[Any]:
-        values = self.rows[:, start : start + _size(space)]
-        if isinstance(space, spaces.Discrete):
-            return values[:, 0].astype(np.int64)
-        return values.reshape(self.n_steps, *model_shape(space))
-
-
-def _size(space: spaces.Space[Any]) -> int:
-    return int(np.prod(model_shape(space)))

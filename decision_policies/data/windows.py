@@ -88,10 +88,10 @@ class Sampler(ABC):
         if self._images is not None:
             observations = self._pictures(self._images, first)
         else:
-            observations = shaped(rows[..., columns.observations], data.observation_space)
+            observations = observed(rows[..., columns.observations], data.observation_space)
         return Window(
             observations=observations,
-            actions=shaped(rows[..., columns.actions], data.action_space),
+            actions=done(rows[..., columns.actions], data.action_space),
             rewards=rows[..., -3],
             returns_to_go=returns,
             timesteps=rows[..., -1].long(),
@@ -203,9 +203,18 @@ class SegmentSampler(Sampler):
         self._position = np.array(state["position"], np.int64)
 
 
-def shaped(values: Tensor, space: spaces.Space[Any]) -> Tensor:
-    """Give flat columns (B, K, C) the shape and dtype of their space."""
+def observed(values: Tensor, space: spaces.Space[Any]) -> Tensor:
+    """Give flat columns (B, K, C) the shape and dtype of observations, as models see them."""
     if isinstance(space, spaces.Discrete):
         return values[..., 0].long()
-    shape = model_shape(space)
+    return _shaped(values, model_shape(space))
+
+
+def done(values: Tensor, space: spaces.Space[Any]) -> Tensor:
+    """Give flat columns (B, K, C) the shape and dtype of actions."""
+    values = values if isinstance(space, spaces.Box) else values.long()
+    return _shaped(values, space.shape or ())
+
+
+def _shaped(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values if len(shape) == 1 else values.reshape(*values.shape[:-1], *shape)

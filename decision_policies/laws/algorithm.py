@@ -269,10 +269,10 @@ def consistent(window: Window, case: Case) -> Window:
 
     A model that sees neither returns nor actions could not learn two.
     """
-    if not isinstance(case.spaces[0], spaces.Discrete):
+    if isinstance(case.spaces[0], spaces.Box):
         return window
-    seen = window.observations.flatten()
-    place = torch.stack([(seen == value).nonzero()[0, 0] for value in seen])
+    seen = window.observations.flatten(0, 1).reshape(window.mask.numel(), -1)
+    place = torch.stack([(seen == value).all(1).nonzero()[0, 0] for value in seen])
     actions = window.actions.flatten(0, 1)[place].view_as(window.actions)
     return replace(window, actions=actions)
 

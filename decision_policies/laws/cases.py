@@ -1,4 +1,4 @@
-"""What the laws are asserted of: tiny random data in four kinds of spaces, and tiny algorithms."""
+"""What the laws are asserted of: tiny random data in six kinds of spaces, and tiny algorithms."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from decision_policies.data import Trajectories, WindowSampler
 from decision_policies.learning import hyperparameters as settings
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
+from decision_policies.spaces import whole_range
 from decision_policies.spec import Inference
 
 SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
@@ -28,6 +29,8 @@ SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
     "box-discrete": (spaces.Box(-1, 1, (2, 2)), spaces.Discrete(3, start=1)),
     "discrete-discrete": (spaces.Discrete(5), spaces.Discrete(2)),
     "discrete-box": (spaces.Discrete(4, start=-1), spaces.Box(-np.inf, np.inf, (1,))),
+    "binary-choices": (spaces.MultiBinary([2, 2]), spaces.MultiDiscrete([3, 2], start=[-1, 4])),
+    "choices-binary": (spaces.MultiDiscrete([2, 4], start=[3, -1]), spaces.MultiBinary(3)),
 }
 """Space kinds: observation space and action space by name."""
 
@@ -48,9 +51,10 @@ SMALL: dict[str, Any] = {
 
 
 def sample(rng: np.random.Generator, space: spaces.Space[Any], n: int) -> NDArray[Any]:
-    """Draw n elements of a Box or Discrete space."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.start, space.start + space.n, n)
+    """Draw n elements of a Box, Discrete, MultiDiscrete or MultiBinary space."""
+    ends = whole_range(space)
+    if ends is not None:
+        return rng.integers(*ends, (n, *ends[0].shape), endpoint=True)
     assert isinstance(space, spaces.Box)
     low, high = np.maximum(space.low, -2.0), np.minimum(space.high, 2.0)
     return rng.uniform(low, high, (n, *space.shape)).astype(np.float32)

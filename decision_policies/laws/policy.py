@@ -105,6 +105,20 @@ def rewards_lower_what_is_asked_for(case: Case, mode: Inference) -> None:
         differ(outputs.seen[1], outputs.seen[3], "rewards of 50 and -50 lead to the same output")
 
 
+def margin(parameters: NDArray[Any], space: spaces.Space[Any]) -> NDArray[Any]:
+    """Find how far the logits (n, P) of n choices are from those of another; (n,)."""
+    if isinstance(space, spaces.Box):
+        return np.full(len(parameters), np.inf)
+    if isinstance(space, spaces.MultiBinary):
+        margins: NDArray[Any] = np.abs(parameters).min(1)
+        return margins
+    assert isinstance(space, (spaces.Discrete, spaces.MultiDiscrete))
+    counts = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)
+    each = np.split(parameters, np.cumsum(counts)[:-1], 1)
+    gaps: NDArray[Any] = np.min([np.diff(np.sort(part)[:, -2:])[:, 0] for part in each], 0)
+    return gaps
+
+
 def plan_of(row: int) -> list[int]:
     """Seeds of the four episodes of a row."""
     return [10 * row + k for k in range(4)]
@@ -167,9 +181,7 @@ def a_row_that_restarts_acts_as_a_single_environment(case: Case, mode: Inference
             what = f"of row {row} of {rows}, against a single environment,"
             found = np.stack(outputs.seen)[:, row]
             close(found, parameters, f"the output {what}")
-            decided = np.ones(steps, bool)
-            if isinstance(case.spaces[1], spaces.Discrete):
-                decided = np.diff(np.sort(parameters)[:, -2:])[:, 0] > CLEAR
+            decided = margin(parameters, case.spaces[1]) > CLEAR
             close(together[decided, row], actions[decided], f"the action {what}")
 
 
@@ -265,12 +277,12 @@ def actions_have_the_shape_and_dtype_of_their_space(case: Case, mode: Inference)
     shape = (3, *(space.shape or ()))
     require(batch.shape == shape, f"three actions have the shape {batch.shape}, expected {shape}")
     require(batch.dtype == space.dtype, f"actions are {batch.dtype}, expected {space.dtype}")
-    if isinstance(space, spaces.Discrete):
+    if not isinstance(space, spaces.Box):
         drawn = {
-            int(policy.fork(seed=i).predict(observations[0], deterministic=False)[0])
+            policy.fork(seed=i).predict(observations[0], deterministic=False)[0].tobytes()
             for i in range(40)
         }
-        require(len(drawn) > 1, f"40 samples are all the same action {drawn}")
+        require(len(drawn) > 1, f"40 samples are all the same action {single}")
 
 
 @law_in_modes(("box-box", "box-discrete"), ("recurrent",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.errors import UnsupportedSpaceError
-from decision_policies.spaces import leaf_size, leaves, model_shape
+from decision_policies.spaces import (
+    LEAST,
+    is_flat,
+    is_frame,
+    is_image,
+    leaf_size,
+    leaves,
+    model_shape,
+)
 
 
 class VectorEncoder(nn.Module):
@@ -57,25 +66,25 @@ class VectorEncoder(nn.Module):
         return observations.flatten(-self.rank) if self.rank else observations.unsqueeze(-1)
 
 
-class DictEncoder(VectorEncoder):
-    """One linear map of a Dict's flat vector; the one-hot parts are not standardised.
+class FlatEncoder(VectorEncoder):
+    """One linear map of the flat vector of several parts; choices are not standardised.
 
     Divided by its deviation, the one of a rare value would be larger than all else.
 
     Args:
         d_model: Width D of the code.
-        space: The Dict; its observations come as flat vectors (..., S).
+        parts: Spaces of the parts, in the vector's order; observations come as (..., S).
     """
 
-    def __init__(self, d_model: int, space: spaces.Dict) -> None:
-        super().__init__(d_model, spaces.Box(-np.inf, np.inf, model_shape(space)))
-        self.parts = [leaf for _, leaf in leaves(space)]
+    def __init__(self, d_model: int, parts: Sequence[spaces.Space[Any]]) -> None:
+        sizes = [leaf_size(part) for part in parts]
+        super().__init__(d_model, spaces.Box(-np.inf, np.inf, (sum(sizes),)))
+        choices = [not isinstance(part, spaces.Box) for part in parts]
+        self.choices = torch.from_numpy(np.repeat(choices, sizes))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the mean and deviation, (S,), of all but the one-hot parts."""
-        discrete = [isinstance(part, spaces.Discrete) for part in self.parts]
-        one_hot = torch.from_numpy(np.repeat(discrete, [leaf_size(part) for part in self.parts]))
-        super().set_statistics(mean.masked_fill(one_hot, 0), std.masked_fill(one_hot, 1))
+        """Take over the mean and deviation, (S,), of the parts that are of a Box."""
+        super().set_statistics(mean.masked_fill(self.choices, 0), std.masked_fill(self.choices, 1))
 
 
 def make_table(rows: int, width: int) -> nn.Embedding:
@@ -108,18 +117,15 @@ class IndexEncoder(nn.Module):
         return cast(Tensor, self.table(observations.long() - self.start))
 
 
-LEAST = 36
-"""Pixels that the three convolutions need in each direction: 36 -> 8 -> 3 -> 1."""
-
-
 class ImageEncoder(nn.Module):
     """The three convolutions of the Atari Decision Transformer, for uint8 images (C, H, W).
 
-    The channels may be colours, or the last C frames (`Trajectories.stack_frames`).
+    The channels may be colours, or the last C frames (`Trajectories.stack_frames`). The three
+    convolutions make one number of 36 pixels: 36 -> 8 -> 3 -> 1.
 
     Args:
         d_model: Width D of the code.
-        space: A uint8 Box of shape (C, H, W) with H and W of at least 36.
+        space: A uint8 Box of shape (C, H, W) or (H, W, C) with H and W of at least 36.
 
     Raises:
         UnsupportedSpaceError: The images are too small for the convolutions, or single frames
@@ -137,13 +143,11 @@ class ImageEncoder(nn.Module):
                 "learn from trajectories.stack_frames(4), and act in an environment wrapped in "
                 "gymnasium.wrappers.FrameStackObservation(env, 4)"
             )
-        channels, height, width = space.shape
-        if min(height, width) < LEAST:
+        if not is_image(space):
             raise UnsupportedSpaceError(
-                f"images need at least {LEAST} x {LEAST} pixels, got {height} x {width} in "
-                f"{space}; are the channels first, (C, H, W)? Single frames (H, W, 1) become so by "
-                "trajectories.stack_frames(4)"
+                f"images are uint8 and have at least {LEAST} x {LEAST} pixels, unlike {space}"
             )
+        channels, height, width = model_shape(space)
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, 32, 8, 4),
             nn.ReLU(inplace=True),
@@ -171,18 +175,56 @@ class ImageEncoder(nn.Module):
         return cast(Tensor, self.linear(self.convolutions[1:](x)).view(*batch, -1))
 
 
-def is_frame(space: spaces.Space[Any]) -> bool:
-    """Whether a space holds single uint8 frames (H, W), large enough to be no mere table."""
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
-        return False
-    return len(space.shape) == 2 and min(space.shape) >= LEAST
+class MixedEncoder(nn.Module):
+    """Images among other parts: the sum of an encoder for each image and one for all the rest.
+
+    Args:
+        d_model: Width D of the code.
+        parts: Spaces of the parts, in the vector's order; observations come as (..., S).
+    """
+
+    def __init__(self, d_model: int, parts: Sequence[spaces.Space[Any]]) -> None:
+        super().__init__()
+        self.parts = parts
+        self.sizes = [leaf_size(part) for part in parts]
+        pictures = [_with_channels(part) for part in parts if is_image(part)]
+        self.images = nn.ModuleList(ImageEncoder(d_model, picture) for picture in pictures)
+        others = [part for part in parts if not is_image(part)]
+        self.others = FlatEncoder(d_model, others) if others else None
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and deviation, (S,), of the parts that are numbers."""
+        if self.others is not None:
+            self.others.set_statistics(self._take(mean)[1], self._take(std)[1])
+
+    def is_plain(self) -> bool:
+        """Whether no statistics have been taken over yet."""
+        return self.others is not None and self.others.is_plain()
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Encode flat vectors (..., S) as (..., D)."""
+        pictures, others = self._take(observations)
+        codes = [encoder(picture) for encoder, picture in zip(self.images, pictures, strict=True)]
+        if self.others is not None:
+            codes.append(self.others(others))
+        return torch.stack(codes).sum(0)
+
+    def _take(self, vectors: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Take images (..., C, H, W), and the other parts as one vector, out of flat vectors."""
+        pictures, others = [], [vectors[..., :0]]
+        for part, piece in zip(self.parts, torch.split(vectors, self.sizes, -1), strict=True):
+            if is_image(part):
+                shape = _with_channels(part).shape
+                pictures.append(piece.reshape(*piece.shape[:-1], *shape))
+            else:
+                others.append(piece)
+        return pictures, torch.cat(others, -1)
 
 
-def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether a space holds uint8 images (C, H, W), or single frames."""
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
-        return False
-    return is_frame(space) or len(space.shape) == 3
+def _with_channels(image: spaces.Space[Any]) -> spaces.Box:
+    """Put an image's channels first; a frame among other parts, not to be stacked, has one."""
+    shape = model_shape(image)
+    return spaces.Box(0, 255, (1, *shape) if is_frame(image) else shape, np.uint8)
 
 
 def make_encoder(d_model: int, space: spaces.Space[Any]) -> nn.Module:
@@ -190,11 +232,21 @@ def make_encoder(d_model: int, space: spaces.Space[Any]) -> nn.Module:
 
     Args:
         d_model: Width D of the code.
-        space: A Box (vectors, any rank; uint8 images), Discrete or Dict observation space.
+        space: A supported observation space.
     """
     if isinstance(space, spaces.Discrete):
         return IndexEncoder(d_model, space)
-    if isinstance(space, spaces.Dict):
-        return DictEncoder(d_model, space)
+    if is_flat(space):
+        parts = [leaf for _, leaf in leaves(space)]
+        return (MixedEncoder if any(map(is_image, parts)) else FlatEncoder)(d_model, parts)
     assert isinstance(space, spaces.Box), "SequenceSpec refuses every other space"
     return ImageEncoder(d_model, space) if is_image(space) else VectorEncoder(d_model, space)
+
+
+def standardise(encoder: nn.Module, mean: Tensor, std: Tensor) -> None:
+    """Have an encoder standardise observations by their mean and deviation, each of their shape.
+
+    One that came with statistics of its own keeps them; one that needs none is left as it is.
+    """
+    if isinstance(encoder, (VectorEncoder, MixedEncoder)) and encoder.is_plain():
+        encoder.set_statistics(mean, std)

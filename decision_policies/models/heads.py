@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decision_policies.batch import Losses
+from decision_policies.errors import UnsupportedSpaceError
+from decision_policies.spaces import choices
 
 
 class Head(nn.Module):
@@ -157,15 +161,120 @@ class DiscreteHead(Head):
         return chosen
 
 
+class MultiDiscreteHead(Head):
+    """Independent categorical actions for a MultiDiscrete space, learnt by cross-entropy.
+
+    Args:
+        d_model: Width D of the features.
+        space: The action space, of any shape.
+    """
+
+    component: Tensor
+    value: Tensor
+
+    def __init__(self, d_model: int, space: spaces.MultiDiscrete) -> None:
+        super().__init__()
+        self.space = space
+        self.counts = space.nvec.ravel().tolist()
+        self.start = space.start.ravel().astype(np.int64)
+        self.n_features = sum(self.counts)
+        self.linear = nn.Linear(d_model, self.n_features, bias=False)
+        component, value = choices(space)
+        self.register_buffer("component", torch.from_numpy(component), persistent=False)
+        self.register_buffer("value", torch.from_numpy(value), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (..., D) to the logits of all components, side by side, (..., F)."""
+        return cast(Tensor, self.linear(x))
+
+    def features(self, actions: Tensor) -> Tensor:
+        """One-hot actions, side by side; what is no choice has no one. See `Head.features`."""
+        chosen = actions.flatten(-len(self.space.shape)).long()[..., self.component]
+        return (chosen == self.value).to(self.linear.weight.dtype)
+
+    def loss(self, parameters: Tensor, actions: Tensor, mask: Tensor) -> Losses:
+        """Mean cross-entropy over real steps and components, and the share guessed right."""
+        hot = torch.split(self.features(actions), self.counts, -1)
+        logits = torch.split(parameters, self.counts, -1)
+        errors, hits = [], []
+        for guess, right in zip(logits, hot, strict=True):
+            errors.append(-(guess.log_softmax(-1) * right).sum(-1))
+            hits.append(guess.detach().argmax(-1) == right.argmax(-1))
+        return {
+            "loss": (torch.stack(errors).mean(0) * mask).sum() / mask.sum(),
+            "accuracy": (torch.stack(hits).to(parameters.dtype).mean(0) * mask).sum() / mask.sum(),
+        }
+
+    def act(
+        self, parameters: NDArray[np.float32], deterministic: bool, rng: np.random.Generator
+    ) -> NDArray[Any]:
+        """Take each component's likeliest value, or sample each from its softmax (Gumbel-max)."""
+        noise = 0.0 if deterministic else rng.gumbel(size=parameters.shape)
+        each = np.split(parameters + noise, np.cumsum(self.counts)[:-1], -1)
+        chosen = np.stack([part.argmax(-1) for part in each], -1) + self.start
+        shaped: NDArray[Any] = chosen.reshape(-1, *self.space.shape).astype(self.space.dtype)
+        return shaped
+
+
+class MultiBinaryHead(Head):
+    """Independent yes-or-no actions for a MultiBinary space, learnt by binary cross-entropy.
+
+    Args:
+        d_model: Width D of the features.
+        space: The action space, of any shape.
+    """
+
+    def __init__(self, d_model: int, space: spaces.MultiBinary) -> None:
+        super().__init__()
+        self.space = space
+        self.n_features = math.prod(space.shape)
+        self.linear = nn.Linear(d_model, self.n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (..., D) to the logits of yes, (..., F)."""
+        return cast(Tensor, self.linear(x))
+
+    def features(self, actions: Tensor) -> Tensor:
+        """Lay actions out as 0 and 1; see `Head.features`."""
+        return actions.flatten(-len(self.space.shape)).to(self.linear.weight.dtype)
+
+    def loss(self, parameters: Tensor, actions: Tensor, mask: Tensor) -> Losses:
+        """Mean binary cross-entropy over real steps and components, and the share guessed right."""
+        right = self.features(actions)
+        error = F.binary_cross_entropy_with_logits(parameters, right, reduction="none").mean(-1)
+        hits = ((parameters.detach() > 0) == (right > 0)).to(parameters.dtype).mean(-1)
+        return {
+            "loss": (error * mask).sum() / mask.sum(),
+            "accuracy": (hits * mask).sum() / mask.sum(),
+        }
+
+    def act(
+        self, parameters: NDArray[np.float32], deterministic: bool, rng: np.random.Generator
+    ) -> NDArray[Any]:
+        """Take what is likelier, or draw each component with its probability."""
+        noise = 0.0 if deterministic else rng.logistic(size=parameters.shape)
+        chosen = (parameters + noise > 0).reshape(-1, *self.space.shape)
+        return chosen.astype(np.int8)
+
+
+HEADS: dict[type, Callable[[int, Any], Head]] = {
+    spaces.Box: ContinuousHead,
+    spaces.Discrete: DiscreteHead,
+    spaces.MultiDiscrete: MultiDiscreteHead,
+    spaces.MultiBinary: MultiBinaryHead,
+}
+
+
 def make_head(d_model: int, space: spaces.Space[Any]) -> Head:
     """Choose the head that fits an action space.
 
     Args:
         d_model: Width D of the features.
-        space: A Box or Discrete action space.
+        space: A Box, Discrete, MultiDiscrete or MultiBinary action space.
+
+    Raises:
+        UnsupportedSpaceError: It is none of these.
     """
-    if isinstance(space, spaces.Box):
-        return ContinuousHead(d_model, space)
-    if isinstance(space, spaces.Discrete):
-        return DiscreteHead(d_model, space)
-    raise TypeError(f"no head for the action space {space}")
+    if type(space) not in HEADS:
+        raise UnsupportedSpaceError(f"no head for the action space {space}")
+    return HEADS[type(space)](d_model, space)

@@ -16,7 +16,7 @@ from decision_policies import tree
 from decision_policies.batch import Losses, Prediction, Step, Window
 from decision_policies.models.chunks import Chunks, lay_out
 from decision_policies.models.embedding import StepEmbedding
-from decision_policies.models.encoders import VectorEncoder
+from decision_policies.models.encoders import standardise
 from decision_policies.models.heads import Head
 from decision_policies.models.model import SequenceModel
 from decision_policies.models.subgoals import ChunkEmbedding, SubgoalHead
@@ -210,8 +210,7 @@ class HybridModel(SequenceModel):
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Standardise observations by these, in all three places; see `SequenceModel`."""
         for encoder in (self.look.observation, self.subgoal.reached, self.embedding.observation):
-            if isinstance(encoder, VectorEncoder) and encoder.is_plain():
-                encoder.set_statistics(mean, std)
+            standardise(encoder, mean, std)
 
     def _seen_by_memory(self, window: Window, chunks: Chunks, paid: Tensor) -> Tensor:
         """Make the long memory's tokens, (B, M, 3, D)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from decision_policies.batch import Losses, Prediction, Step, Window
 from decision_policies.models.embedding import StepEmbedding
-from decision_policies.models.encoders import VectorEncoder
+from decision_policies.models.encoders import standardise
 from decision_policies.models.heads import Head
 from decision_policies.nets.mixer import Mixer
 from decision_policies.spec import SequenceSpec
@@ -211,6 +211,4 @@ class TokenModel(SequenceModel):
 
         Weights that came with statistics of their own keep them.
         """
-        encoder = self.embedding.observation
-        if isinstance(encoder, VectorEncoder) and encoder.is_plain():
-            encoder.set_statistics(mean, std)
+        standardise(self.embedding.observation, mean, std)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decision_policies.models.embedding import StepEmbedding
-from decision_policies.models.encoders import DictEncoder, IndexEncoder, VectorEncoder
+from decision_policies.models.encoders import FlatEncoder, IndexEncoder, VectorEncoder
 from decision_policies.models.heads import ContinuousHead, DiscreteHead
 from decision_policies.models.model import SequenceModel, TokenModel
 from decision_policies.nets import Chain, DenseWindow, Mamba, Mixer, Pointwise, Residual
@@ -192,7 +192,7 @@ def _write_embedding(
             encoder = embedding.observation
             if type(encoder) is IndexEncoder:
                 table = _array(encoder.table.weight)
-            elif type(encoder) in (VectorEncoder, DictEncoder):
+            elif type(encoder) in (VectorEncoder, FlatEncoder):
                 assert isinstance(encoder, VectorEncoder)
                 weight, bias = _array(encoder.linear.weight), encoder.linear.bias
             else:

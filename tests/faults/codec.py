@@ -52,14 +52,26 @@ def malformed(count: int = 500) -> Suite:
 
 
 def random_space(rng: np.random.Generator, depth: int = 3) -> spaces.Space[Any]:
-    """Draw a Box, a Discrete or a Dict of some, nested up to `depth` deep."""
-    kind = rng.integers(4 if depth else 3)
+    """Draw a space of arrays, or a Dict or Tuple of some, nested up to `depth` deep."""
+    kind = rng.integers(7 if depth else 5)
+    if kind == 4:
+        shape = [int(n) for n in rng.integers(1, 4, rng.integers(1, 4))]
+        return spaces.MultiBinary(shape if len(shape) > 1 or rng.random() < 0.5 else shape[0])
+    if kind == 3:
+        shape = rng.integers(1, 4, rng.integers(1, 4)).tolist()
+        size = shape if rng.random() < 0.5 else ()
+        counts, starts = (
+            np.broadcast_to(rng.integers(*ends, size), shape) for ends in ((1, 9), (-5, 5))
+        )
+        return spaces.MultiDiscrete(counts, str(rng.choice(["int8", "int64"])), start=starts)
     if kind == 0:
         n, start = int(rng.integers(1, 100)), int(rng.integers(-5, 5))
         dtype = np.dtype(str(rng.choice([name for name in INTEGERS if name[0] == "i"])))
         return spaces.Discrete(n, start=start, dtype=dtype.type)
     if kind < 3:
         return random_box(rng)
+    if kind == 6:
+        return spaces.Tuple([random_space(rng, depth - 1) for _ in range(rng.integers(1, 4))])
     keys = [str(key) for key in rng.permutation(["z", "a", "é", "", "0", "a.b", "type"])]
     chosen = keys[: int(rng.integers(1, 4))]
     return spaces.Dict({key: random_space(rng, depth - 1) for key in chosen})
@@ -88,10 +100,15 @@ def random_box(rng: np.random.Generator) -> spaces.Box:
 def assert_same(found: spaces.Space[Any], space: spaces.Space[Any]) -> None:
     assert type(found) is type(space)
     assert found.dtype == space.dtype
+    if isinstance(space, spaces.MultiBinary) and isinstance(found, spaces.MultiBinary):
+        assert type(found.n) is type(space.n)
     if isinstance(space, spaces.Dict) and isinstance(found, spaces.Dict):
         assert found.spaces.keys() == space.spaces.keys()
         for key, part in space.spaces.items():
             assert_same(found.spaces[key], part)
+    elif isinstance(space, spaces.Tuple) and isinstance(found, spaces.Tuple):
+        for one, other in zip(found.spaces, space.spaces, strict=True):
+            assert_same(one, other)
     elif isinstance(space, spaces.Box) and isinstance(found, spaces.Box):
         assert found.shape == space.shape
         assert np.array_equal(found.low, space.low)

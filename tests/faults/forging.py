@@ -13,7 +13,7 @@ JUNK: tuple[Any, ...] = (
     *(0.5, -0.0, 1e-300, 5e-324, 1e39, 1.7e308, -1e300, 0.1 + 0.2),
     *("", "x", "1", "inf", "-inf", "nan", "\0", "é", "名", "\ud800", "\U0001f98b", "‮abc", " "),
     *("../../../etc/passwd", "os.system", "__class__", "a" * 10_000, "lin_1e-3", "cos_0", "cpu"),
-    *("DT", "AD", "DeMa", "Box", "Discrete", "Dict", "float32", "object", "F16", "BOOL"),
+    *("DT", "AD", "DeMa", "Box", "Discrete", "Dict", "Tuple", "float32", "object", "F16", "BOOL"),
     *([], {}, [[]], [None], [1] * 1000, [[1, 2], [3]], {"": None}, {"type": "Box"}, [0, 0]),
     {"type": "Dict", "spaces": {}},
     {"type": "Discrete", "n": 10**9, "start": 0, "dtype": "int64"},

@@ -69,6 +69,15 @@ SYSTEMS: dict[str, System] = {
 }
 """Class and hyper-parameters by name; what is tiny about them is the laws' choice."""
 
+FEW = ("DeMa-B3LD-pre", "DeMa-BL3D-pre", "DeMa-rnn-B3LD", "DT", "BC", "AD-mamba", "DMHybrid")
+
+
+def systems_of(kind: str) -> dict[str, System]:
+    """Systems to check in a kind of spaces: heads and doors of choices are the same for all."""
+    few = kind in ("binary-choices", "choices-binary")
+    return {name: system for name, system in SYSTEMS.items() if not few or name in FEW}
+
+
 WIDTH = 24
 
 MIXERS: dict[str, Callable[[], Mixer]] = {

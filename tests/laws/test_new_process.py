@@ -12,7 +12,7 @@ import decision_policies
 from decision_policies import DeMa
 from decision_policies.laws import MODES, SPACES, Case
 from tests.laws.cases import dema, trajectories
-from tests.laws.systems import SYSTEMS
+from tests.laws.systems import systems_of
 
 ACT = """
 import sys, numpy as np, torch
@@ -38,7 +38,7 @@ def test_a_new_process_loads_and_acts_bit_equal(tmp_path: Path) -> None:
         observations, _ = Case(DeMa, kind).sample(15)
         (tmp_path / kind).mkdir()
         np.save(tmp_path / kind / "observations.npy", observations)
-        for name, (algorithm, options) in SYSTEMS.items():
+        for name, (algorithm, options) in systems_of(kind).items():
             case = Case(algorithm, kind, options)
             learnt = case.make().learn(case.data(), 5)
             learnt.save(tmp_path / kind / name)
