@@ -9,6 +9,9 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from decision_policies import DMHybrid, SequencePolicy, Trajectories, check_dataset
 from decision_policies.data import WindowSampler
@@ -124,6 +127,18 @@ def test_a_batch_is_its_rows_alone_in_an_environment_that_is_wrapped(name: str) 
             np.testing.assert_array_equal(found, actions[row])
             each[row], *_ = env.step(found)
     envs.close()
+
+
+@pytest.mark.parametrize(
+    ("seen", "acted"), [("nested", "several"), ("image and numbers", "binary"), ("pair", "bounded")]
+)
+def test_stable_baselines3s_environments_and_evaluation_take_them(seen: str, acted: str) -> None:
+    space, action = OBSERVATIONS[seen], ACTIONS[acted]
+    if seen == "nested":  # its environments know no parts inside parts
+        space = spaces.Dict({"a": CHOICES["several"], "b": CHOICES["binary"]})
+    policy = tiny_algorithm(n_layers=1).make_policy(space, action)
+    envs = policy.wrap(DummyVecEnv([lambda: Monitor(Anything(space, action))] * 2))
+    assert evaluate_policy(policy, envs, 4) == (5.0, 0.0)  # type: ignore[arg-type]
 
 
 def test_a_memory_over_episodes_learns_from_parts_too() -> None:
