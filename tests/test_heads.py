@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,17 @@ def test_actions_are_inside_their_space(space: spaces.Box) -> None:
     parameters = RNG.normal(0, 10, (200, head.n_features)).astype(np.float32)
     for action in head.act(parameters, True, RNG):
         assert space.contains(action if space.shape else np.asarray(action)), action
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint64])
+def test_bounds_that_are_the_ends_of_a_type_are_none(dtype: Any) -> None:
+    ends = np.finfo(dtype) if np.issubdtype(dtype, np.floating) else np.iinfo(dtype)
+    space = spaces.Box(np.array([ends.min]), np.array([ends.max]), dtype=dtype)
+    assert space.is_bounded()
+    head = ContinuousHead(4, space)
+    assert not head.bounded
+    actions = head.act(head.features(torch.tensor([[3.0]])).numpy(), True, RNG)
+    assert actions.tolist() == [[3]] and actions.dtype == dtype
 
 
 def test_integer_actions_are_rounded_to_the_nearest() -> None:

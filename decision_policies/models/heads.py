@@ -52,10 +52,15 @@ class Head(nn.Module):
         """Choose actions (B, *action) of the environment's units and dtype from (B, P)."""
 
 
+FAR = 1 << 24
+"""Bounds beyond this are taken for none: float32 has no fractions of such numbers."""
+
+
 class ContinuousHead(Head):
     """A deterministic action for a Box space, learnt by mean squared error.
 
-    A bounded space is mapped to [-1, 1] and squashed by tanh; an unbounded one is left as it is.
+    A bounded space is mapped to [-1, 1] and squashed by tanh; an unbounded one is left as it is. So
+    is one whose bounds are as far as a number type goes: mapped, all its actions would be 0.
 
     Args:
         d_model: Width D of the features.
@@ -73,10 +78,10 @@ class ContinuousHead(Head):
         super().__init__()
         self.space = space
         self.n_features = int(np.prod(space.shape))
-        self.bounded = space.is_bounded()
         self.rounds = not np.issubdtype(space.dtype, np.floating)
-        self.linear = nn.Linear(d_model, self.n_features)
         low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
+        self.bounded = bool(max(-low.min(), high.max()) <= FAR and space.is_bounded())
+        self.linear = nn.Linear(d_model, self.n_features)
         center = (low + high) / 2 if self.bounded else np.zeros(self.n_features)
         half = (high - low) / 2 if self.bounded else np.ones(self.n_features)
         half[half == 0] = 1.0  # a dimension with one possible value
