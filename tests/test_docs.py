@@ -75,3 +75,11 @@ def test_the_page_on_returns_runs_and_says_what_the_data_hold(tmp_path: Path) ->
     (ask,) = re.findall(r"`python (-m zoo evaluate NAME .*?)`", page)
     rows = run([sys.executable, *ask.split(), "--episodes", "1"], tmp_path).splitlines()[-3:]
     assert [row.split()[0] for row in rows] == ["69", "295", "500"]
+
+
+def test_the_page_for_users_of_stable_baselines3_runs(tmp_path: Path) -> None:
+    code = snippets((ROOT / "docs" / "coming_from_sb3.md").read_text())
+    assert code.count("model.learn(") == 2
+    printed = run([sys.executable, "-c", code], tmp_path)
+    assert re.search(r"^\d+ \+/- \d+\n\['policy'\]\n$", printed, re.MULTILINE), printed
+    assert (tmp_path / "checkpoints" / "rl_model_100_steps").is_dir()

@@ -17,7 +17,7 @@ from decision_policies.data.reading import Dataset, as_histories, as_trajectorie
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.data.windows import Sampler
 from decision_policies.learning import hyperparameters, persistence, processes, sb3
-from decision_policies.learning.hyperparameters import setting
+from decision_policies.learning.hyperparameters import MANNER, setting
 from decision_policies.learning.interrupt import deferred_interrupt, warn_interrupted
 from decision_policies.learning.optimisation import Schedule, make_schedule
 from decision_policies.learning.stored import Stored
@@ -36,6 +36,11 @@ class SequenceAlgorithm(Stored, ABC):
     learning, saving, loading and acting are inherited.
 
     Attributes:
+        policy_class: "MlpPolicy", "CnnPolicy" or "MultiInputPolicy", the first positional argument
+            as in Stable-Baselines3: checked against the observation space, from which the encoder
+            follows; "auto" leaves it at that.
+        env: The second one: an environment, whose spaces are compared with the data's. It is not
+            played: policies are learnt from data.
         context_length: Environment steps K in a training window.
         batch_size: Windows in an update.
         learning_rate: A number, "lin_1e-3" (falls to 0), "cos_1e-3" (falls to a tenth), or a
@@ -63,6 +68,8 @@ class SequenceAlgorithm(Stored, ABC):
             that sees its past actions learns to repeat them.
         seed: Seeds weights, batches and dropout; None draws one. Global generators are untouched.
         device: "cpu", "cuda", ..., or "auto": a GPU if there is one.
+        policy_kwargs: Hyper-parameters in a mapping, as in Stable-Baselines3; they go before those
+            that are given by themselves, and this is None afterwards.
         verbose: 1 prints the training log.
         tensorboard_log: Folder for TensorBoard's logs.
         policy: The policy; None before the first `learn`.
@@ -70,6 +77,8 @@ class SequenceAlgorithm(Stored, ABC):
             Stable-Baselines3's callbacks and loggers have their axis.
     """
 
+    policy_class: sb3.PolicyName = field(default="auto", kw_only=False, repr=False, metadata=MANNER)
+    env: object = field(default=None, kw_only=False, repr=False, metadata=MANNER)
     context_length: int = setting(20, 1, 16384)
     batch_size: int = setting(64, 1, 65536)
     learning_rate: float | str | Schedule = 1e-4
@@ -87,6 +96,7 @@ class SequenceAlgorithm(Stored, ABC):
     remove_act_embs: bool = False
     seed: int | None = setting(None, 0, 2**63 - 1)
     device: str = "auto"
+    policy_kwargs: dict[str, Any] | None = field(default=None, repr=False, metadata=MANNER)
     verbose: int = setting(0, 0, 2)
     tensorboard_log: str | None = None
 
@@ -104,6 +114,7 @@ class SequenceAlgorithm(Stored, ABC):
             ValueError: One is out of range.
             RuntimeError: torch knows no such device.
         """
+        sb3.spread_policy_kwargs(self)
         hyperparameters.check(self)
         if self.balance_returns and (self.carries_state or self.remembers_episodes):
             raise ValueError("balance_returns draws windows, this system whole episodes: leave it")
@@ -244,6 +255,7 @@ class SequenceAlgorithm(Stored, ABC):
             target = asked_for(target, returns)
         spec = self.make_spec(observation_space, action_space, scale, target)
         spec = replace(spec, clip_rewards=clip_rewards, returns=returns)
+        sb3.check_policy_name(self.policy_class, observation_space)
         with torch.random.fork_rng([]):
             if self.seed is not None:
                 torch.manual_seed(self.seed)
@@ -292,6 +304,7 @@ class SequenceAlgorithm(Stored, ABC):
         """Make model, optimiser and sampler, or go on with those that there are."""
         histories = as_histories(dataset) if self.remembers_episodes else None
         data = self.select(as_trajectories(dataset if histories is None else histories))
+        sb3.check_env(self.env, data.observation_space, data.action_space)
         if self.policy is None:
             scale = float(np.abs(data.returns_to_go).max()) / 5
             self.make_policy(

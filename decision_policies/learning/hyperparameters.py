@@ -13,6 +13,9 @@ import numpy as np
 
 T = TypeVar("T")
 
+MANNER = {"manner": True}
+"""Metadata of a field that is no hyper-parameter: a manner of speaking, which is not saved."""
+
 
 def setting(default: T, low: float | None = None, high: float | None = None) -> T:
     """Declare a hyper-parameter with its default and, for numbers, its range (both ends allowed).
@@ -28,7 +31,8 @@ def setting(default: T, low: float | None = None, high: float | None = None) -> 
 
 def names(algorithm: type) -> list[str]:
     """Names of the hyper-parameters of an algorithm class, in order."""
-    return [f.name for f in dataclasses.fields(algorithm) if f.init]
+    fields = dataclasses.fields(algorithm)
+    return [f.name for f in fields if f.init and not f.metadata.get("manner")]
 
 
 def check(algorithm: object) -> None:

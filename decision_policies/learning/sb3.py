@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from gymnasium import spaces
 from torch import Tensor
 
+from decision_policies.inputs import check_same_space
+from decision_policies.learning import hyperparameters
 from decision_policies.learning.holder import PolicyHolder
+from decision_policies.spaces import is_image, parts
 
 if TYPE_CHECKING:
     from stable_baselines3.common.callbacks import BaseCallback
@@ -19,6 +23,67 @@ Callback: TypeAlias = (
     "BaseCallback | list[BaseCallback] | Callable[[dict[str, Any], dict[str, Any]], bool] | None"
 )
 """What `learn(callback=)` takes: the same as in Stable-Baselines3."""
+
+
+PolicyName: TypeAlias = Literal["auto", "MlpPolicy", "CnnPolicy", "MultiInputPolicy"]
+"""What an algorithm of Stable-Baselines3 is told first; here, the space alone decides."""
+
+ELSEWHERE = {
+    "net_arch": "the width is d_model and the depth n_layers",
+    "activation_fn": "each system has the activations of its paper",
+    "optimizer_class": "the optimiser is AdamW",
+    "optimizer_kwargs": "the optimiser is AdamW, with weight_decay=",
+    "normalize_images": "images are always divided by 255",
+}
+"""Of Stable-Baselines3's policy_kwargs, those that have no hyper-parameter of their name."""
+
+
+def check_policy_name(name: PolicyName, space: spaces.Space[Any]) -> None:
+    """Check that one of Stable-Baselines3's policies is the one for an observation space.
+
+    Raises:
+        ValueError: It is another's.
+    """
+    fitting = "CnnPolicy" if is_image(space) else "MlpPolicy"
+    fitting = fitting if parts(space) is None else "MultiInputPolicy"
+    if name not in ("auto", fitting):
+        raise ValueError(
+            f"{name!r} is not for observations of {space}: take {fitting!r}, or leave it out, for "
+            "the encoder follows from the space"
+        )
+
+
+def check_env(env: Any, observation_space: spaces.Space[Any], action_space: Any) -> None:
+    """Compare the spaces of an environment, of one of several, with those of the data.
+
+    Raises:
+        ValueError: They differ.
+        TypeError: It is no environment.
+    """
+    if env is None:
+        return
+    for role, space in (("observation", observation_space), ("action", action_space)):
+        found = getattr(env, f"single_{role}_space", None) or getattr(env, f"{role}_space", None)
+        if not isinstance(found, spaces.Space):
+            raise TypeError(f"env must be an environment, or left out, got {env!r}")
+        check_same_space(found, space, role)
+
+
+def spread_policy_kwargs(algorithm: Any) -> None:
+    """Set the hyper-parameters that an algorithm was given as `policy_kwargs`.
+
+    Raises:
+        TypeError: They are no mapping.
+        ValueError: One is no hyper-parameter; the message says what stands in its place.
+    """
+    given, algorithm.policy_kwargs = algorithm.policy_kwargs, None
+    if not isinstance(given, Mapping | None):
+        raise TypeError(f"policy_kwargs must be a mapping of hyper-parameters, got {given!r}")
+    for name, value in (given or {}).items():
+        if name in ELSEWHERE:
+            raise ValueError(f"policy_kwargs cannot have {name!r} here: {ELSEWHERE[name]}")
+        hyperparameters.check_names(type(algorithm), {name: value})
+        setattr(algorithm, name, value)
 
 
 class Surface(PolicyHolder):
