@@ -93,6 +93,7 @@ def load(  # noqa: PLR0913 - where to look, each by its name
     token: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
     local_files_only: bool = False,
+    features_extractor_class: type | None = None,
 ) -> SequenceAlgorithm:
     """Load a saved algorithm of whatever class the checkpoint names.
 
@@ -106,6 +107,7 @@ def load(  # noqa: PLR0913 - where to look, each by its name
         token: Of an account that may read it.
         cache_dir: Where to keep what is fetched.
         local_files_only: Ask nothing of a hub: what was fetched before is used.
+        features_extractor_class: The one that the policy was saved with, if there is one.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -131,7 +133,9 @@ def load(  # noqa: PLR0913 - where to look, each by its name
     if not isinstance(algorithm, str) or algorithm not in BY_NAME:
         known = ", ".join(BY_NAME)
         raise CheckpointError(f"{name}: unknown algorithm {algorithm!r}; known are {known}")
-    return BY_NAME[algorithm].load(folder, env, device)
+    return BY_NAME[algorithm].load(
+        folder, env, device, features_extractor_class=features_extractor_class
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -79,7 +79,7 @@ def test_the_page_on_returns_runs_and_says_what_the_data_hold(tmp_path: Path) ->
 
 def test_the_page_for_users_of_stable_baselines3_runs(tmp_path: Path) -> None:
     code = snippets((ROOT / "docs" / "coming_from_sb3.md").read_text())
-    assert code.count("model.learn(") == 2
+    assert code.count("model.learn(") == 3
     printed = run([sys.executable, "-c", code], tmp_path)
     assert re.search(r"^\d+ \+/- \d+\n\['policy'\]\n$", printed, re.MULTILINE), printed
-    assert (tmp_path / "checkpoints" / "rl_model_100_steps").is_dir()
+    assert (tmp_path / "checkpoints" / "rl_model_100_steps.zip").is_file()

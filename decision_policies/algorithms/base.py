@@ -68,6 +68,10 @@ class SequenceAlgorithm(Stored, ABC):
             that sees its past actions learns to repeat them.
         seed: Seeds weights, batches and dropout; None draws one. Global generators are untouched.
         device: "cpu", "cuda", ..., or "auto": a GPU if there is one.
+        features_extractor_class: Encodes observations in the place of the encoder that follows from
+            the space: one of Stable-Baselines3's, or a subclass of its `BaseFeaturesExtractor`; see
+            `ExtractorEncoder`. Checkpoints hold its weights and its name: name it again at `load`.
+        features_extractor_kwargs: Its arguments besides the space, in JSON-able values.
         policy_kwargs: Hyper-parameters in a mapping, as in Stable-Baselines3; they go before those
             that are given by themselves, and this is None afterwards.
         verbose: 1 prints the training log.
@@ -96,6 +100,8 @@ class SequenceAlgorithm(Stored, ABC):
     remove_act_embs: bool = False
     seed: int | None = setting(None, 0, 2**63 - 1)
     device: str = "auto"
+    features_extractor_class: type | None = None
+    features_extractor_kwargs: dict[str, Any] | None = None
     policy_kwargs: dict[str, Any] | None = field(default=None, repr=False, metadata=MANNER)
     verbose: int = setting(0, 0, 2)
     tensorboard_log: str | None = None
@@ -261,7 +267,7 @@ class SequenceAlgorithm(Stored, ABC):
                 torch.manual_seed(self.seed)
             else:
                 torch.default_generator.seed()
-            model = self.build_model(spec)
+            model = self.compose(spec)
         model.to(self.torch_device()).eval()
         self.policy = SequencePolicy(model, seed=self.seed)
         self._training = self._saved_training = None  # they belong to the model that was before

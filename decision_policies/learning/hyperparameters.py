@@ -108,6 +108,8 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def _fits(value: object, option: Any) -> bool:
+    if get_origin(option) is dict:
+        return isinstance(value, dict)
     if get_origin(option) is not None:  # Callable[...]: all that can be seen is that it is one
         return callable(value)
     if option is float:

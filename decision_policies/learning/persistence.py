@@ -112,8 +112,8 @@ class Learner(Protocol):
     def hyperparameters(self) -> Mapping[str, Any]:
         """List the hyper-parameters and their values."""
 
-    def build_model(self, spec: SequenceSpec) -> SequenceModel:
-        """Compose the network for a spec."""
+    def compose(self, spec: SequenceSpec) -> SequenceModel:
+        """Build the network for a spec."""
 
     def torch_device(self) -> torch.device:
         """Device to put the weights on."""
@@ -135,6 +135,8 @@ def save(algorithm: Learner, path: str | PathLike[str], *, training_state: bool)
             UserWarning,
             stacklevel=3,
         )
+    if values["features_extractor_class"] is not None:
+        values["features_extractor_class"] = values["features_extractor_class"].__qualname__
     _check_unchanged(algorithm, policy)
     config = {
         "algorithm": type(algorithm).__name__,
@@ -167,7 +169,7 @@ def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
     """Refuse to write what could not be read back: hyper-parameters that do not fit the weights."""
     hyperparameters.check(algorithm)
     with torch.device("meta"):
-        expected = _weights(algorithm.build_model(policy.spec))
+        expected = _weights(algorithm.compose(policy.spec))
     shapes = {name: tensor.shape for name, tensor in _weights(policy.model).items()}
     if shapes != {name: tensor.shape for name, tensor in expected.items()}:
         raise CheckpointError(
@@ -176,12 +178,12 @@ def _check_unchanged(algorithm: Learner, policy: SequencePolicy) -> None:
         )
 
 
-def load(cls: type[A], path: Path, device: str, name: str) -> A:
+def load(cls: type[A], path: Path, device: str, name: str, extractor: type | None = None) -> A:
     """Read an algorithm from a folder or zip that was asked for by a name; see `Stored.load`."""
-    return atomic.steadily(path, lambda: _load(cls, path, device, name))
+    return atomic.steadily(path, lambda: _load(cls, path, device, name, extractor))
 
 
-def _load(cls: type[A], path: Path, device: str, name: str) -> A:
+def _load(cls: type[A], path: Path, device: str, name: str, extractor: type | None) -> A:
     saved = checkpoint.open_checkpoint(path)
     config = saved.config
     if set(config) != ENTRIES:
@@ -192,13 +194,14 @@ def _load(cls: type[A], path: Path, device: str, name: str) -> A:
             f"{name!r} holds a {config['algorithm']!r} policy, not a {cls.__name__}; use "
             f"{config['algorithm']}.load(...) or decision_policies.load(...)"
         )
-    algorithm = _construct(cls, saved.folder, config["hyperparameters"], device)
+    values = _with_extractor(saved.folder, config["hyperparameters"], extractor)
+    algorithm = _construct(cls, saved.folder, values, device)
     spec = SequenceSpec.from_json(config["spec"])
     with torch.device("meta"):
-        expected = _weights(algorithm.build_model(spec))
+        expected = _weights(algorithm.compose(spec))
     weights = saved.weights(expected)
     with torch.random.fork_rng([]):
-        model = algorithm.build_model(spec)
+        model = algorithm.compose(spec)
     model.load_state_dict(weights, strict=False)  # what `weights` has checked; shared names once
     model.to(algorithm.torch_device()).eval()
     algorithm.policy = SequencePolicy(model, seed=algorithm.seed)
@@ -214,9 +217,22 @@ def _load(cls: type[A], path: Path, device: str, name: str) -> A:
     return algorithm
 
 
-def _construct(cls: type[A], folder: Path, values: object, device: str) -> A:
+def _with_extractor(folder: Path, values: object, extractor: type | None) -> dict[str, Any]:
+    """Put the class that the user names in the place of the name that the checkpoint holds."""
     if not isinstance(values, dict):
         raise CheckpointError(f"{folder}: hyperparameters are no JSON object")
+    saved = values.get("features_extractor_class")
+    if saved != (None if extractor is None else extractor.__qualname__):
+        given = "none was given" if extractor is None else f"{extractor.__qualname__} was given"
+        raise CheckpointError(
+            f"{folder} was saved with the features extractor {saved!r}, and {given}. It is code, "
+            "never looked up by a name in a checkpoint: pass the class itself, "
+            "load(..., features_extractor_class=...), or leave it out where there is none"
+        )
+    return {**values, "features_extractor_class": extractor}
+
+
+def _construct(cls: type[A], folder: Path, values: dict[str, Any], device: str) -> A:
     try:
         hyperparameters.check_names(cls, values)
         construct: Callable[..., A] = cls

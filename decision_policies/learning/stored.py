@@ -7,15 +7,15 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium as gym
+import torch
 
 from decision_policies import hub
 from decision_policies.inputs import check_same_space
 from decision_policies.learning import persistence
 from decision_policies.learning.sb3 import Surface
+from decision_policies.models.extractors import install
 
 if TYPE_CHECKING:
-    import torch
-
     from decision_policies.data.trajectories import Source
     from decision_policies.learning.training import Training
     from decision_policies.models.model import SequenceModel
@@ -28,12 +28,34 @@ class Stored(Surface):
     if TYPE_CHECKING:
         source: Source
         seed: int | None
+        features_extractor_class: type | None
+        features_extractor_kwargs: dict[str, Any] | None
         _training: Training | None
         _saved_training: persistence.SavedTraining | None
 
         def hyperparameters(self) -> Mapping[str, Any]: ...  # noqa: D102
         def build_model(self, spec: SequenceSpec) -> SequenceModel: ...  # noqa: D102
         def torch_device(self) -> torch.device: ...  # noqa: D102
+
+    def compose(self, spec: SequenceSpec) -> SequenceModel:
+        """Build the model, with its features extractor if it has one.
+
+        Raises:
+            TypeError: There is no observation encoder whose place the extractor could take.
+        """
+        model = self.build_model(spec)
+        extractor, options = self.features_extractor_class, self.features_extractor_kwargs or {}
+        if extractor is None:
+            return model
+        # Even where weights are only compared: extractors try what they are made of, with numbers.
+        with torch.device("cpu"), torch.random.fork_rng([]):
+            installed = install(model, spec.observation_space, extractor, options)
+        if not installed:
+            raise TypeError(
+                f"{type(self).__name__} has no observation encoder of this package's, whose place "
+                f"{extractor.__name__} could take"
+            )
+        return model
 
     def save(self, path: str | PathLike[str], *, training_state: bool = True) -> None:
         """Save to a folder or a zip, atomically; see `checkpoint`.
@@ -124,6 +146,7 @@ class Stored(Surface):
         token: str | None = None,
         cache_dir: str | PathLike[str] | None = None,
         local_files_only: bool = False,
+        features_extractor_class: type | None = None,
     ) -> Self:
         """Load a saved algorithm; it acts at once, and learns on where it was.
 
@@ -146,6 +169,8 @@ class Stored(Surface):
             cache_dir: Where to keep what is fetched; None is `$DECISION_POLICIES_CACHE/hub`, or
                 `~/.cache/decision_policies/hub`.
             local_files_only: Ask nothing of a hub: what was fetched before is used.
+            features_extractor_class: The class that the policy was saved with, if it was saved with
+                one: code is never looked up by a name that a checkpoint holds.
 
         Raises:
             FileNotFoundError: There is no such folder.
@@ -163,7 +188,7 @@ class Stored(Surface):
             local_files_only=local_files_only,
             algorithm=cls.__name__,
         )
-        algorithm = persistence.load(cls, folder, device, str(name))
+        algorithm = persistence.load(cls, folder, device, str(name), features_extractor_class)
         if env is not None:
             spec = algorithm._trained().spec
             check_same_space(env.observation_space, spec.observation_space, "observation")

@@ -36,6 +36,7 @@ class VectorEncoder(nn.Module):
 
     def __init__(self, d_model: int, space: spaces.Box) -> None:
         super().__init__()
+        self.d_model = d_model
         self.rank = len(space.shape)
         size = int(np.prod(space.shape))
         self.linear = nn.Linear(size, d_model)
@@ -109,6 +110,7 @@ class IndexEncoder(nn.Module):
 
     def __init__(self, d_model: int, space: spaces.Discrete) -> None:
         super().__init__()
+        self.d_model = d_model
         self.start = int(space.start)
         self.table = make_table(int(space.n), d_model)
 
@@ -147,6 +149,7 @@ class ImageEncoder(nn.Module):
             raise UnsupportedSpaceError(
                 f"images are uint8 and have at least {LEAST} x {LEAST} pixels, unlike {space}"
             )
+        self.d_model = d_model
         channels, height, width = model_shape(space)
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, 32, 8, 4),
@@ -185,6 +188,7 @@ class MixedEncoder(nn.Module):
 
     def __init__(self, d_model: int, parts: Sequence[spaces.Space[Any]]) -> None:
         super().__init__()
+        self.d_model = d_model
         self.parts = parts
         self.sizes = [leaf_size(part) for part in parts]
         pictures = [_with_channels(part) for part in parts if is_image(part)]
@@ -225,6 +229,10 @@ def _with_channels(image: spaces.Space[Any]) -> spaces.Box:
     """Put an image's channels first; a frame among other parts, not to be stacked, has one."""
     shape = model_shape(image)
     return spaces.Box(0, 255, (1, *shape) if is_frame(image) else shape, np.uint8)
+
+
+ENCODERS = (VectorEncoder, IndexEncoder, ImageEncoder, MixedEncoder)
+"""All kinds; each has its width as `d_model`."""
 
 
 def make_encoder(d_model: int, space: spaces.Space[Any]) -> nn.Module:
