@@ -93,7 +93,7 @@ def test_callbacks_evaluate_in_several_environments_stop_and_log(tmp_path: Path)
     assert algorithm.num_timesteps == 5, "the threshold is passed at the first evaluation"
     assert np.load(tmp_path / "evaluations.npz")["results"].shape == (1, 6)
     saved = {path.name for path in (tmp_path / "steps").iterdir()}
-    assert {"dema_2_steps", "dema_4_steps"} <= saved
+    assert {"dema_2_steps.zip", "dema_4_steps.zip"} <= saved
     board = EventAccumulator(str(tmp_path / "board" / "DeMa_1")).Reload()
     tags = board.Tags()["scalars"]
     assert {"eval/mean_reward", "eval/mean_ep_length", "train/loss"} <= set(tags)
