@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -294,17 +292,6 @@ class SequenceAlgorithm(Stored, ABC):
             target_return=target_return,
             return_mode=self.return_mode,
         )
-
-    def torch_device(self) -> torch.device:
-        """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""
-        if self.device != "auto":
-            return torch.device(self.device)
-        mine = os.environ.get("LOCAL_RANK", "0")  # each of several processes has its own
-        return torch.device(f"cuda:{mine}" if torch.cuda.is_available() else "cpu")
-
-    def hyperparameters(self) -> Mapping[str, Any]:
-        """List the hyper-parameters and their values."""
-        return {name: getattr(self, name) for name in hyperparameters.names(type(self))}
 
     def _prepare(self, dataset: Dataset) -> Training:
         """Make model, optimiser and sampler, or go on with those that there are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,7 @@ import torch
 
 from decision_policies import hub
 from decision_policies.inputs import check_same_space
-from decision_policies.learning import persistence
+from decision_policies.learning import hyperparameters, persistence
 from decision_policies.learning.sb3 import Surface
 from decision_policies.models.extractors import install
 
@@ -28,14 +29,24 @@ class Stored(Surface):
     if TYPE_CHECKING:
         source: Source
         seed: int | None
+        device: str
         features_extractor_class: type | None
         features_extractor_kwargs: dict[str, Any] | None
         _training: Training | None
         _saved_training: persistence.SavedTraining | None
 
-        def hyperparameters(self) -> Mapping[str, Any]: ...  # noqa: D102
         def build_model(self, spec: SequenceSpec) -> SequenceModel: ...  # noqa: D102
-        def torch_device(self) -> torch.device: ...  # noqa: D102
+
+    def torch_device(self) -> torch.device:
+        """Device of the hyper-parameter `device`; "auto" is a GPU if there is one."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        mine = os.environ.get("LOCAL_RANK", "0")  # each of several processes has its own
+        return torch.device(f"cuda:{mine}" if torch.cuda.is_available() else "cpu")
+
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """List the hyper-parameters and their values."""
+        return {name: getattr(self, name) for name in hyperparameters.names(type(self))}
 
     def compose(self, spec: SequenceSpec) -> SequenceModel:
         """Build the model, with its features extractor if it has one.
