@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from .benchmark_rows import write_whole
 from .benchmark_run import SEED_SETS
 from .collect import one_torch_thread
 from .experiments import Experiment
+from .histories import command_of as histories_command
 from .history_set import Split, make_environment, read_split, simulator_of
 from .progress import progress_bar
 from .training_run import FINAL
@@ -70,17 +71,19 @@ class Story:
 
     Attributes:
         evaluation: The episodes played; None: none were.
-        options: What the environment was made with beside its id.
-        note: What to say of them.
         stages: The last and the best policy of the training.
-        command: The command line that trained it.
+        command: The command lines that made its data, if they are histories, and trained it.
+        options: What the environment was made with beside its id.
+        tasks: The task of each episode, where the environment has several.
+        note: What to say of the episodes.
     """
 
     evaluation: Evaluation | None
-    options: Mapping[str, Any]
-    note: str | None
     stages: list[hub.Stage]
     command: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Sequence[int] = ()
+    note: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +143,7 @@ def figures(
         evaluation,
         actor.environment,
         options=story.options,
+        tasks=story.tasks,
         target_return=actor.asked(),
         deterministic=actor.deterministic,
     )
@@ -173,19 +177,22 @@ def load_subject(arguments: argparse.Namespace) -> Subject:
 def tell(subject: Subject, arguments: argparse.Namespace) -> Story:
     """Plays the episodes that are asked for, and reads how the policy was trained."""
     experiment, actor = subject.experiment, subject.actor
+    dataset = subject.algorithm.source.dataset
+    split = _split(dataset)
     stages = [] if experiment is None else stages_of(experiment)
     command = None if experiment is None else command_of(experiment)
+    if command is not None and dataset is not None and split is not None:
+        command = f"{histories_command(dataset)}\n{command}"
+    untold = Story(None, stages, command)
     with one_torch_thread():
         if actor is None:
-            return Story(None, {}, None, stages, command)
+            return untold
         if actor.policy.spec.memory == "episode":
-            return Story(_episodes(actor, arguments), {}, None, stages, command)
-        split = _held_out(actor.algorithm.source.dataset)
-        if split is None or actor.environment != split.env_id:
+            return replace(untold, evaluation=_episodes(actor, arguments))
+        if split is None or not split.held_out or actor.environment != split.env_id:
             print("it remembers over episodes, and tasks to measure it at are not here: no figures")
-            return Story(None, {}, None, stages, command)
-        last, note = _in_context(actor, split, arguments)
-        return Story(last, split.options, note, stages, command)
+            return untold
+        return _in_context(actor, split, arguments, untold)
 
 
 def _episodes(actor: Actor, arguments: argparse.Namespace) -> Evaluation:
@@ -201,9 +208,7 @@ def _episodes(actor: Actor, arguments: argparse.Namespace) -> Evaluation:
         )
 
 
-def _in_context(
-    actor: Actor, split: Split, arguments: argparse.Namespace
-) -> tuple[Evaluation, str]:
+def _in_context(actor: Actor, split: Split, arguments: argparse.Namespace, story: Story) -> Story:
     """Plays the tasks that the dataset holds out, and takes each one's last episode."""
     tasks, episodes = split.held_out, arguments.episodes
     with (
@@ -221,26 +226,28 @@ def _in_context(
             trained_on=split.train,
             on_episode=lambda: tick(1),
         )
+    assert played.optimal is not None, "simulators know what is optimal"
+    where = ", the lines below it of all episodes" if story.stages else ""
     note = (
         "It remembers over episodes, and learns a task while it plays. Tasks that it was not "
-        f"trained on were played for many episodes on end: {played}. The figures above are of each "
-        "task's last episode."
+        f"trained on were played for many episodes on end: {played}. The optimum there is "
+        f"{played.optimal.mean():.2f}, and random actions earn {played.random:.2f}. The table is "
+        f"of each task's last episode{where}."
     )
     last, rows = played.returns[:, -1], np.arange(len(tasks))
-    return Evaluation(last, np.zeros(len(tasks), np.int64), arguments.seed + rows), note
+    evaluation = Evaluation(last, np.zeros(len(tasks), np.int64), arguments.seed + rows)
+    return replace(story, evaluation=evaluation, options=split.options, tasks=tasks, note=note)
 
 
-def _held_out(dataset: str | None) -> Split | None:
-    """The tasks of a set of histories, where it is here and holds any out."""
+def _split(dataset: str | None) -> Split | None:
+    """The tasks of a set of histories, where it is here."""
     if dataset is None:
         return None
     try:
-        if not names_histories(load_minari(dataset)):
-            return None
+        named = names_histories(load_minari(dataset))
     except DatasetError:
         return None
-    split = read_split(dataset)
-    return split if split.held_out else None
+    return read_split(dataset) if named else None
 
 
 def stages_of(experiment: Experiment) -> list[hub.Stage]:
@@ -272,9 +279,10 @@ def results_beside(folder: Path) -> dict[str, Any] | None:
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
     kinds = {"mean_reward": float, "std_reward": float, "returns": list, "seeds": list}
-    kinds |= {"environment": str, "n_eval_episodes": int, "is_deterministic": bool}
+    kinds |= {"environment": str, "n_eval_episodes": int, "is_deterministic": bool, "tasks": list}
     if not isinstance(found, dict) or not all(
-        isinstance(found.get(name), kind) for name, kind in kinds.items()
+        isinstance(found.get(name, [] if name == "tasks" else None), kind)
+        for name, kind in kinds.items()
     ):
         raise ValueError(f"{path} is not as `push` writes it: leave --episodes 0 out")
     return found

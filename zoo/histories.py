@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import minari
 import numpy as np
 
+from decision_policies.data.minari_source import load_minari
 from decision_policies.envs import ENVIRONMENTS
 from zoo.history_learners import LEARNERS
 from zoo.history_set import Recipe, make_histories
@@ -93,6 +96,28 @@ def parse_options(words: list[str], option: str = "--option") -> dict[str, Any]:
         except json.JSONDecodeError:
             options[name] = value
     return options
+
+
+def command_of(dataset: str | Path) -> str:
+    """The command line that makes a set of histories, read from what the set says of itself.
+
+    Args:
+        dataset: its Minari id, or the path of its folder; made by `python -m zoo histories`.
+    """
+    loaded = load_minari(dataset)
+    said = loaded.storage.metadata["recipe"]
+    histories: list[Mapping[str, Any]] = said["histories"]
+    tasks = {history["task"] for history in histories}
+    held_out = {history["task"] for history in histories if history["held_out"]}
+    words = ["--env", said["env_id"], "--learner", said["learner"], "--tasks", len(tasks)]
+    words += ["--held-out", len(held_out), "--repeats", len(histories) // len(tasks)]
+    words += ["--episodes", said["episodes"], "--keep", len(said["kept"]), "--seed", said["seed"]]
+    if said["learner"] != "search":
+        words += ["--epsilon", *said["epsilon"]]
+    for name, value in said["options"].items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += ["--option", f"{name}={text}"]
+    return f"python -m zoo histories {shlex.join(map(str, [*words, '--dataset', loaded.id]))}"
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
             evaluation=played,
             environment=None if actor is None else actor.environment,
             options=story.options,
+            tasks=story.tasks,
             target_return=None if actor is None else actor.asked(),
             deterministic=actor is None or actor.deterministic,
             stages=story.stages,

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_policies.checkpoint import WEIGHTS, Checkpoint
-from decision_policies.envs.registration import ENVIRONMENTS
+from decision_policies.hub.usage import usage
 from decision_policies.version import __version__
 
 LIBRARY = "decision-policies"
 MACHINE = ("device", "verbose", "tensorboard_log")
 """Hyper-parameters that are matters of the machine that trained, and say nothing of the policy."""
+PINNED = "Add `revision=` and a commit to `load` to go on using exactly these weights."
 MINARI_ID = re.compile(r"[\w-]+(/[\w-]+)*-v\d+")
 
 
@@ -63,6 +64,7 @@ def results_of(
     environment: str,
     *,
     options: Mapping[str, Any] | None = None,
+    tasks: Sequence[int] = (),
     target_return: float | None = None,
     deterministic: bool = True,
     reference_scores: tuple[float, float] | None = None,
@@ -74,6 +76,7 @@ def results_of(
         evaluation: The episodes.
         environment: Id of the environment that they were played in.
         options: What it was made with beside its id, such as `{"size": 9}`.
+        tasks: The task of each episode, where the environment has several.
         target_return: The return that was asked for; None where the policy asks for none.
         deterministic: Whether the likeliest actions were taken.
         reference_scores: Returns that count as 0 and 100, which add a normalised score.
@@ -95,6 +98,8 @@ def results_of(
     }
     if options:
         results["environment_options"] = dict(options)
+    if len(tasks):
+        results["tasks"] = list(tasks)
     if reference_scores is not None:
         low, high = reference_scores
         results["reference_scores"] = [low, high]
@@ -137,11 +142,12 @@ def model_card(
     recorded = saved.config["source"]["environment"]
     environment = _plain((results or {}).get("environment") or recorded or "") or None
     front = _metadata(saved.config, system, environment, results)
+    code = usage(saved.config, repo_id, system, environment, results)
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {system.__name__}" + (f" on {environment}" if environment else ""),
         *_introduction(system),
-        f"## Use\n\n{_usage(saved.config, repo_id, system, environment, results)}",
+        f"## Use\n\n{_fenced('python', code)}\n\n{PINNED}",
         f"## Results\n\n{_results(saved.config, results, stages)}",
         *([note] if note else []),
         *(["`replay.mp4` shows it."] if video else []),
@@ -209,49 +215,6 @@ def _introduction(system: type[Any]) -> list[str]:
         "A policy with memory, learnt offline from logged data, for the Python package "
         f"`decision_policies` (written by version {__version__}).",
     ]
-
-
-def _usage(
-    config: Mapping[str, Any],
-    repo_id: str,
-    system: type[Any],
-    environment: str | None,
-    results: Mapping[str, Any] | None,
-) -> str:
-    """Code that runs as it stands, where the hub and the environment can be reached."""
-    module = system.__module__
-    home = "decision_policies" if module.startswith("decision_policies.") else module
-    name = system.__name__
-    load = f'policy = {name}.load("{repo_id}").policy'
-    pinned = "Add `revision=` and a commit to `load` to go on using exactly these weights."
-    if environment is None:
-        code = f"""\
-from {home} import {name}
-
-{load}
-observation = policy.observation_space.sample()  # put your environment's here
-action, _ = policy.predict(observation)"""
-        return f"{_fenced('python', code)}\n\n{pinned}"
-    asked = (results or {}).get("target_return")
-    if asked not in (None, config["spec"]["target_return"]):
-        load += f"\npolicy.reset(target_return={asked:g})  # as in the evaluation below"
-    made = f"decision_policies.envs:{environment}" if environment in ENVIRONMENTS else environment
-    options = (results or {}).get("environment_options", {})
-    given = "".join(f", {key}={value!r}" for key, value in options.items() if key.isidentifier())
-    code = f"""\
-import gymnasium as gym
-from {home} import {name}
-
-{load}
-env = policy.wrap(gym.make({json.dumps(made)}{given}))  # its rewards reach the policy by themselves
-observation, info = env.reset(seed=0)
-total, done = 0.0, False
-while not done:
-    action, _ = policy.predict(observation)
-    observation, reward, terminated, truncated, info = env.step(action)
-    total, done = total + float(reward), terminated or truncated
-print(f"return {{total:.1f}}")"""
-    return f"{_fenced('python', code)}\n\n{pinned}"
 
 
 def _results(

@@ -27,6 +27,7 @@ def push_algorithm(  # noqa: PLR0913 - what a push is made of, each by its name
     evaluation: Evaluated | None = None,
     environment: str | None = None,
     options: Mapping[str, Any] | None = None,
+    tasks: Sequence[int] = (),
     target_return: float | None = None,
     deterministic: bool = True,
     stages: Sequence[Stage] = (),
@@ -47,6 +48,7 @@ def push_algorithm(  # noqa: PLR0913 - what a push is made of, each by its name
         evaluation: What `evaluate_policy` returned; None: the card says that nothing was measured.
         environment: Id of the environment that was played; None is the one the dataset records.
         options: What it was made with beside its id.
+        tasks: The task of each episode, where the environment has several.
         target_return: The return that the evaluation asked for; None is the policy's own.
         deterministic: Whether the evaluation took the likeliest actions.
         stages: The last and the best policy of its training, evaluated.
@@ -79,6 +81,7 @@ def push_algorithm(  # noqa: PLR0913 - what a push is made of, each by its name
                 evaluation,
                 environment,
                 options=options,
+                tasks=tasks,
                 target_return=target_return,
                 deterministic=deterministic,
             )
@@ -112,6 +115,7 @@ def measured(
     environment: str | None = None,
     *,
     options: Mapping[str, Any] | None = None,
+    tasks: Sequence[int] = (),
     target_return: float | None = None,
     deterministic: bool = True,
 ) -> dict[str, Any]:
@@ -122,6 +126,7 @@ def measured(
         evaluation: The episodes.
         environment: Id of the environment; None is the one that the dataset records.
         options: What it was made with beside its id.
+        tasks: The task of each episode, where the environment has several.
         target_return: The return that was asked for; None is the policy's own.
         deterministic: Whether the likeliest actions were taken.
 
@@ -140,6 +145,7 @@ def measured(
         evaluation,
         played,
         options=options,
+        tasks=tasks,
         target_return=(spec["target_return"] if target_return is None else target_return)
         if asks
         else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from decision_policies.data import recover_environment
 from decision_policies.data.histories import Histories
 from decision_policies.envs import Darkroom, KeyToDoor, SingleEnv, TMaze
 from zoo.__main__ import main
+from zoo.histories import command_of
 from zoo.history_learners import NoiseCurriculum, QLearning, Search, play_history
 from zoo.history_set import Recipe, make_histories, reference_scores
 
@@ -56,6 +58,19 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     recipe = RECIPES[request.param]
     folder = make_histories(recipe, tmp_path_factory.mktemp("root"))
     return recipe, folder, Histories.from_minari(folder, cache=False)
+
+
+def test_a_set_names_the_command_that_makes_it(
+    made: tuple[Recipe, Path, Histories], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "zoo.histories.make_histories", lambda recipe, *_, **__: asked.append(recipe)
+    )
+    line = command_of(made[1])
+    assert line.startswith("python -m zoo histories --env ")
+    assert main([*shlex.split(line)[3:], "--quiet"]) == 0
+    assert asked == [made[0]]
 
 
 def test_histories_improve(made: tuple[Recipe, Path, Histories]) -> None:

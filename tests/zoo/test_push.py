@@ -199,13 +199,15 @@ def test_policy_that_learns_in_context_is_measured_at_the_tasks_held_out(
     assert results["returns"] == played.returns[:, -1].tolist()
     assert "lengths" not in results and results["environment_options"] == room
     text = front(committed(root))
-    assert f"played for many episodes on end: {played}." in text
+    assert f"played for many episodes on end: {played}. The optimum there is" in text
+    assert results["tasks"] == held_out
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-    assert "size=3, horizon=5" in code
+    assert f"size=3, horizon=5, task={held_out[0]}" in code
     monkeypatch.setenv("DECISION_POLICIES_HUB", str(root))
     capsys.readouterr()
     exec(code, {})
-    assert capsys.readouterr().out.startswith("return ")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20 and lines[-1].startswith("episode 20: return ")
 
 
 def test_card_is_printed_or_written_and_measures_unless_told_not_to(
