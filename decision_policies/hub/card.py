@@ -130,7 +130,7 @@ def model_card(
         system: The class that saved it.
         results: What `results_of` returned; None says that nothing was measured.
         stages: The last and the best policy of its training, evaluated.
-        command: The command line that trained it.
+        command: The command line that trained it, or several.
         note: What else to say of the results.
         video: Whether a replay.mp4 goes with it.
 
@@ -276,7 +276,8 @@ algorithm.learn({json.dumps(source["dataset"])}, {config["num_timesteps"]})"""
         "these data only: elsewhere, and at returns that they do not show, it may do anything."
     ]
     if command is not None:
-        paragraphs.append(f"The command was\n\n{_fenced('', command)}")
+        said = "commands were" if "\n" in command else "command was"
+        paragraphs.append(f"The {said}\n\n{_fenced('', command)}")
     elif MINARI_ID.fullmatch(source["dataset"] or ""):
         paragraphs.append(f"In Python:\n\n{_fenced('python', code)}")
     paragraphs.append(f"Hyper-parameters:\n\n{_fenced('json', json.dumps(values, indent=2))}")

@@ -224,8 +224,9 @@ def test_a_dataset_without_plan_and_environment_is_trained_on_and_says_so(
 
 
 def test_a_system_that_remembers_over_episodes_is_judged_by_held_out_tasks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     recipe = Recipe(
         *("Darkroom-v0", "dark/six-v0", "noise"),
         tasks=6,
@@ -243,6 +244,13 @@ def test_a_system_that_remembers_over_episodes_is_judged_by_held_out_tasks(
     assert curve.results.shape == (2, 6) and curve.ep_lengths is None
     assert f"next: python -m zoo in-context {experiment.last}" in capsys.readouterr().out
     assert experiment.read("args.yml")["plan"]["deterministic"] is False
+    assert (
+        zoo(f"card --algo ad-mamba --env Darkroom-v0 --episodes 2 --quiet -f {tmp_path}/logs") == 0
+    )
+    card = capsys.readouterr().out
+    assert "The commands were\n\n```\npython -m zoo histories --env Darkroom-v0" in card
+    assert f"\npython -m zoo train --algo ad-mamba --dataset {data} " in card
+    assert "2 tasks x 2 episodes" in card and "the lines below it of all episodes" in card
 
 
 @pytest.mark.parametrize(
