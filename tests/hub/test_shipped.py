@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import decision_policies
+from decision_policies import DMHybrid, evaluate_in_context
 from decision_policies.algorithms import BY_NAME
+from decision_policies.envs import Darkroom
 from decision_policies.hub import registry
 from decision_policies.laws.cases import sample
 from decision_policies.space_json import from_json
@@ -21,7 +23,9 @@ MOST = 15_000_000
 
 def test_the_package_ships_policies_and_is_still_small() -> None:
     aliases = {entry.alias for entry in SHIPPED}
-    assert {"cartpole", "hopper", "halfcheetah", "lunarlander", "pendulum", "pointmaze"} <= aliases
+    assert aliases == {
+        *("cartpole", "darkroom", "halfcheetah", "hopper", "lunarlander", "pendulum", "pointmaze")
+    }
     files = [path for path in registry.POLICIES.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MOST
     listed = {entry.folder() for entry in SHIPPED}
@@ -50,6 +54,30 @@ def test_a_shipped_policy_is_what_the_registry_says(
     action, _ = algorithm.predict(observation)
     assert algorithm.policy.action_space.contains(action)
     assert type(decision_policies.load(f"hub/{entry.alias}")).__name__ in BY_NAME
+
+
+def test_the_shipped_darkroom_policy_gets_better_at_goals_that_it_never_saw() -> None:
+    entry = registry.find("darkroom", "DMHybrid")
+    results = json.loads((entry.folder() / "results.json").read_text())
+    played = evaluate_in_context(
+        DMHybrid.load("hub/darkroom"),
+        Darkroom([0], **results["environment_options"]),
+        results["tasks"],
+        n_episodes=8,
+        seed=7,
+        deterministic=False,
+    )
+    assert played.last > played.first + 5
+    assert entry.score is not None and entry.score > played.first + 5
+
+
+def test_the_code_in_the_card_of_the_darkroom_policy_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    card = (registry.find("darkroom").folder() / "README.md").read_text()
+    exec(card.partition("```python\n")[2].partition("```")[0], {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20 and lines[-1].startswith("episode 20: return ")
 
 
 RNG = np.random.default_rng(0)
