@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,10 @@ from decision_policies import SequenceAlgorithm, evaluate_in_context, evaluate_p
 from decision_policies.checkpoint import Checkpoint, open_checkpoint
 from decision_policies.data.minari_histories import names_histories
 from decision_policies.data.minari_source import load_minari
+from decision_policies.envs import ENVIRONMENTS, Simulator
 from decision_policies.errors import DatasetError
 from decision_policies.evaluation import Evaluation
+from decision_policies.in_context import InContextEvaluation
 
 from .acting import Actor, as_target, chosen, load_actor
 from .acting import add_arguments as add_actor
@@ -32,6 +34,8 @@ from .progress import progress_bar
 from .training_run import FINAL
 
 EPISODES = 20
+ON_END = 10
+"""Episodes from each seed of a policy that remembers them, where there is only one task."""
 RESULTS = "results.json"
 
 EXAMPLES = f"""\
@@ -189,10 +193,12 @@ def tell(subject: Subject, arguments: argparse.Namespace) -> Story:
             return untold
         if actor.policy.spec.memory == "episode":
             return replace(untold, evaluation=_episodes(actor, arguments))
-        if split is None or not split.held_out or actor.environment != split.env_id:
-            print("it remembers over episodes, and tasks to measure it at are not here: no figures")
-            return untold
-        return _in_context(actor, split, arguments, untold)
+        if split is not None and split.held_out and actor.environment == split.env_id:
+            return _at_tasks(actor, split, arguments, untold)
+        if actor.environment not in ENVIRONMENTS:
+            return _from_seeds(actor, arguments, untold)
+        print("it remembers over episodes, and tasks to measure it at are not here: no figures")
+        return untold
 
 
 def _episodes(actor: Actor, arguments: argparse.Namespace) -> Evaluation:
@@ -208,24 +214,12 @@ def _episodes(actor: Actor, arguments: argparse.Namespace) -> Evaluation:
         )
 
 
-def _in_context(actor: Actor, split: Split, arguments: argparse.Namespace, story: Story) -> Story:
+def _at_tasks(actor: Actor, split: Split, arguments: argparse.Namespace, story: Story) -> Story:
     """Plays the tasks that the dataset holds out, and takes each one's last episode."""
-    tasks, episodes = split.held_out, arguments.episodes
-    with (
-        closing(make_environment(split.env_id, split.options)) as env,
-        progress_bar("evaluating", episodes * len(tasks), not arguments.quiet) as tick,
-    ):
-        played = evaluate_in_context(
-            actor.policy,
-            simulator_of(env),
-            tasks,
-            episodes,
-            seed=arguments.seed,
-            deterministic=actor.deterministic,
-            target_return=actor.asked(),
-            trained_on=split.train,
-            on_episode=lambda: tick(1),
-        )
+    tasks = split.held_out
+    with closing(make_environment(split.env_id, split.options)) as env:
+        simulator = simulator_of(env)
+        played = _on_end(actor, simulator, tasks, arguments.episodes, arguments, split.train)
     assert played.optimal is not None, "simulators know what is optimal"
     where = ", the lines below it of all episodes" if story.stages else ""
     note = (
@@ -234,9 +228,51 @@ def _in_context(actor: Actor, split: Split, arguments: argparse.Namespace, story
         f"{played.optimal.mean():.2f}, and random actions earn {played.random:.2f}. The table is "
         f"of each task's last episode{where}."
     )
-    last, rows = played.returns[:, -1], np.arange(len(tasks))
-    evaluation = Evaluation(last, np.zeros(len(tasks), np.int64), arguments.seed + rows)
-    return replace(story, evaluation=evaluation, options=split.options, tasks=tasks, note=note)
+    last = _last(played, arguments.seed)
+    return replace(story, evaluation=last, options=split.options, tasks=tasks, note=note)
+
+
+def _from_seeds(actor: Actor, arguments: argparse.Namespace, story: Story) -> Story:
+    """Plays some episodes on end from each seed, and takes the last ones."""
+    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    played = _on_end(actor, lambda _: actor.make(None), seeds, ON_END, arguments)
+    where = ", the lines below it of first ones" if story.stages else ""
+    each = ", ".join(f"{mean:.0f}" for mean in played.mean)
+    note = (
+        f"It remembers over episodes. From each seed {ON_END} were played on end, which earned "
+        f"{each} on average. The table is of the last ones{where}."
+    )
+    return replace(story, evaluation=_last(played, arguments.seed), note=note)
+
+
+def _on_end(
+    actor: Actor,
+    env: Simulator | Callable[[Any], Any],
+    tasks: Sequence[int],
+    episodes: int,
+    arguments: argparse.Namespace,
+    trained_on: Sequence[int] = (),
+) -> InContextEvaluation:
+    """Plays episodes on end at each task, or from each seed."""
+    with progress_bar("evaluating", episodes * len(tasks), not arguments.quiet) as tick:
+        return evaluate_in_context(
+            actor.policy,
+            env,
+            tasks,
+            episodes,
+            seed=arguments.seed,
+            deterministic=actor.deterministic,
+            target_return=actor.asked(),
+            trained_on=trained_on,
+            on_episode=lambda: tick(1),
+        )
+
+
+def _last(played: InContextEvaluation, seed: int) -> Evaluation:
+    """The last episodes, whose lengths nobody counted."""
+    returns = played.returns[:, -1]
+    rows = np.arange(len(returns))
+    return Evaluation(returns, np.zeros_like(rows), seed + rows)
 
 
 def _split(dataset: str | None) -> Split | None:

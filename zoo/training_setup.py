@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 UPDATES = 1000
 """Length of a training on a set of histories that has no plan."""
+N_ENVS = 10
+"""Environments that are stepped together."""
 EVALUATIONS = 4
 """Of a training on a set of histories."""
 
@@ -96,13 +98,14 @@ class EpisodeJudge:
         target_return: float | None,
         on_episode: Callable[[], None],
     ) -> Evaluation:
-        """Plays episodes from `seed` on, in parallel."""
+        """Plays episodes from `seed` on, in parallel, each without memory of another."""
         return evaluate_policy(
             policy,
             self.make,
             episodes,
             target_return=target_return,
             seed=seed,
+            n_envs=episodes if policy.spec.memory == "lifetime" else N_ENVS,
             deterministic=self.deterministic,
             on_episode=on_episode,
         )

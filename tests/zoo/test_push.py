@@ -210,6 +210,24 @@ def test_policy_that_learns_in_context_is_measured_at_the_tasks_held_out(
     assert len(lines) == 20 and lines[-1].startswith("episode 20: return ")
 
 
+def test_policy_that_remembers_episodes_of_one_task_is_measured_by_the_last_of_several(
+    tmp_path: Path,
+) -> None:
+    policy = AD(d_model=8, n_heads=2, n_layers=1, seed=0).learn("cartpole/mixed-v0", 2)
+    policy.save(tmp_path / "ad")
+    root = tmp_path / "hub"
+    line = f"push {tmp_path / 'ad'} {NAME} --episodes 3 --no-video --quiet --endpoint {root}"
+    assert zoo(line) == 0
+    played = evaluate_in_context(
+        policy, lambda _: gym.make("CartPole-v1"), range(3), n_episodes=10, seed=900_000
+    )
+    results = json.loads((committed(root) / "results.json").read_text())
+    assert results["returns"] == played.returns[:, -1].tolist()
+    assert results["seeds"] == [900_000, 900_001, 900_002] and "tasks" not in results
+    each = ", ".join(f"{mean:.0f}" for mean in played.mean)
+    assert f"10 were played on end, which earned {each} on average." in front(committed(root))
+
+
 def test_card_is_printed_or_written_and_measures_unless_told_not_to(
     balancer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
