@@ -29,6 +29,9 @@ in context, its returns rise. By default the tasks are those that its dataset he
 mean return against episode; a JSON of the same name holds all returns.
 
 examples:
+  the policy that ships with the package, at two goals that it was not trained on:
+    python -m zoo in-context hub/darkroom --env Darkroom-v0 --option observation=box --tasks 41 25 \
+        --sample
   the held-out tasks of the set that a policy was trained on:
     python -m zoo in-context runs/ad
   two policies in one picture, 50 episodes of each task:
@@ -41,7 +44,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `in-context` to its parser."""
     add = parser.add_argument
-    add("checkpoints", type=Path, nargs="+", metavar="FOLDER", help="saved algorithms")
+    text = "saved policies: folders of checkpoints, or names on the Hub"
+    add("checkpoints", nargs="+", metavar="NAME", help=text)
     add(
         "--dataset",
         metavar="ID",
@@ -103,17 +107,15 @@ def run(arguments: argparse.Namespace) -> None:
     write_results(found, output, facts(arguments, split) | {"descriptions": descriptions})
 
 
-def load_policies(folders: list[Path]) -> dict[str, SequenceAlgorithm]:
+def load_policies(places: list[str]) -> dict[str, SequenceAlgorithm]:
     """Loads algorithms by the names of their folders, with what differs above where they agree."""
-    whole = [folder.resolve() for folder in folders]
+    whole = [Path(place).resolve() for place in places]
     names = [folder.name for folder in whole]
     if len(set(names)) < len(names):
         names = [str(folder.relative_to(os.path.commonpath(whole))) for folder in whole]
     if len(set(names)) < len(names):
         raise ValueError("a checkpoint is named twice")
-    return {
-        name: decision_policies.load(folder) for name, folder in zip(names, folders, strict=True)
-    }
+    return {name: decision_policies.load(place) for name, place in zip(names, places, strict=True)}
 
 
 def choose_tasks(arguments: argparse.Namespace, policies: Mapping[str, SequenceAlgorithm]) -> Split:

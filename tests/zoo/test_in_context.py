@@ -83,6 +83,16 @@ def test_other_tasks_of_another_environment_are_played(root: Path) -> None:
     assert Path("here/it.png").is_file()
 
 
+def test_the_shipped_policy_is_played_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "in-context hub/darkroom --env Darkroom-v0 --option observation=box --tasks 41 25"
+    output = str(tmp_path / "it.png")
+    assert main([*line.split(), "--episodes", "3", "--quiet", "--output", output]) == 0
+    assert capsys.readouterr().out.startswith("darkroom: ")
+    assert list(json.loads((tmp_path / "it.json").read_text())["returns"]) == ["darkroom"]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
