@@ -26,13 +26,8 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-benchmark: $(VENV)/benchmarks  ## Speed against peers, as ratios measured in one run
-	$(BIN)/python -m benchmarks.scan
-	$(BIN)/python -m benchmarks.sampling
-	$(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.acting
-	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.in_context
+benchmark: $(VENV)/benchmarks  ## Speed against peers: benchmarks/RESULTS.md; QUICK=--quick for some minutes
+	$(BIN)/python -m benchmarks $(QUICK)
 
 peers: $(PEERS)/ready  ## Make .venv-peers with d3rlpy, for its rows of `python -m zoo benchmark`
 

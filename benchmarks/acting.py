@@ -14,6 +14,7 @@ import numpy as np  # noqa: E402
 from gymnasium.spaces import Box  # noqa: E402
 from stable_baselines3.ppo import MlpPolicy  # noqa: E402
 
+from benchmarks.ledger import Row, note  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
 from decision_policies import DeMa, SequencePolicy  # noqa: E402
 from decision_policies.spec import Inference  # noqa: E402
@@ -29,6 +30,8 @@ SETTINGS: list[tuple[Inference, int]] = [
     ("window", 64),
 ]
 CALLS = 10
+COSTS = {("recurrent", 1): 0.7, ("staggered", 1): 1.0, ("recurrent", 64): 6.0}
+"""What a predict is to cost at most, in predicts of the peer."""
 
 
 def make_ppo() -> MlpPolicy:
@@ -106,6 +109,10 @@ def main(repeats: int = 25, predicts: int = 2000, late: int = 10_000) -> None:
     for inference, envs in SETTINGS:
         ours = acting(policy.fork(inference=inference), envs)
         timing = paired(ours, acting_ppo(ppo, envs), repeats, warmup=3)
+        what = f"{inference} predict of DeMa, {envs} environment{'s' if envs > 1 else ''}"
+        times = timing.left / CALLS, "Stable-Baselines3's PPO MlpPolicy", timing.right / CALLS
+        most = COSTS.get((inference, envs))
+        note(Row(what, *times, timing.spread, None if most is None else 1 / most))
         print(
             f"{inference:12} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
             f" {timing.right / CALLS * 1e3:7.3f} ms {1 / timing.ratio:9.1f}x",
@@ -118,6 +125,8 @@ def main(repeats: int = 25, predicts: int = 2000, late: int = 10_000) -> None:
             f"{inference:12} {early * 1e3:7.3f} ms, {later * 1e3:7.3f} ms: "
             f"{100 * (later / early - 1):+.1f} %"
         )
+        what = f"{inference} predict of DeMa at step {late}"
+        note(Row(what, later, "the same at step 10", early, at_least=0.9))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmarks.ledger import Row, note  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
 from decision_policies.data import Trajectories  # noqa: E402
 from decision_policies.data.windows import WindowSampler  # noqa: E402
@@ -141,6 +142,10 @@ def main(episodes: int = 200, length: int = 1000, repeats: int = 25) -> None:
     print(f"  ours: WindowSampler               {timing.left / calls * 1e3:9.3f} ms")
     print(f"  Decision Transformer's get_batch  {timing.right * 1e3:9.3f} ms")
     print(f"  ratio                             {timing.ratio * calls:9.1f}x")
+    what = f"a batch of {batch} windows of {context} steps"
+    peer, spread = "Decision Transformer's published loop", timing.spread
+    scaled = (spread[0] * calls, spread[1] * calls)
+    note(Row(what, timing.left / calls, peer, timing.right, scaled, 100.0))
     print(f"  windows of the same places agree to {difference:.0e} of each value")
 
 

@@ -11,11 +11,14 @@ from collections.abc import Callable  # noqa: E402
 from mambapy.pscan import pscan  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmarks.ledger import Row, note  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
 from decision_policies.ops import Backend, backends, scan_native, selective_scan  # noqa: E402
 
 SHAPES = [(64, 60, 256, 16), (64, 60, 128, 16), (8, 1000, 256, 16)]
 REPEATS = 9
+WANTED = {"native": 40.0, "torch": 7.0}
+"""How many times as fast as the peer forward and backward are to be, at the first shape."""
 
 Scan = Callable[..., Tensor]
 
@@ -77,19 +80,19 @@ def largest_difference(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> f
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 
-def main() -> None:
-    """Print one line per shape, implementation and pass."""
-    print(f"selective scan, float32, one thread, CPU time, medians of {REPEATS} alternating calls")
+def main(repeats: int = REPEATS) -> None:
+    """Print and note one line per shape, implementation and pass."""
+    print(f"selective scan, float32, one thread, CPU time, medians of {repeats} alternating calls")
     print(f"by itself the package would take: {backends()['scan']}")
     print(f"{'(B, L, E, N)':20} {'pass':18} {'ours':>27} {'mambapy':>11} {'ratio':>7}")
     implementations: list[Backend] = ["torch"] if scan_native.problem() else ["native", "torch"]
     for shape in SHAPES:
         for backend in implementations:
-            compare(shape, backend)
+            compare(shape, backend, repeats)
 
 
-def compare(shape: tuple[int, int, int, int], backend: Backend) -> None:
-    """Print the lines of one shape and one of our implementations."""
+def compare(shape: tuple[int, int, int, int], backend: Backend, repeats: int) -> None:
+    """Print and note the lines of one shape and one of our implementations."""
     arguments = make_arguments(*shape)
     elements = shape[0] * shape[1] * shape[2] * shape[3]
     scan = ours(backend)
@@ -99,13 +102,16 @@ def compare(shape: tuple[int, int, int, int], backend: Backend) -> None:
         ("forward", forward(scan, arguments), forward(theirs, arguments)),
         ("forward+backward", our_pass, their_pass),
     ):
-        timing = paired(left, right, REPEATS)
+        timing = paired(left, right, repeats)
         per_element = f"({timing.left / elements * 1e9:.2f} ns/el)"
         print(
             f"{shape!s:20} {name:18} {backend:6} {timing.left * 1e3:6.1f} ms {per_element:>11}"
             f" {timing.right * 1e3:8.1f} ms {timing.ratio:6.1f}x",
             flush=True,
         )
+        wanted = WANTED[backend] if shape == SHAPES[0] and left is our_pass else None
+        what = f"{backend} scan, {name}, (B, L, E, N) = {shape}"
+        note(Row(what, timing.left, "mambapy", timing.right, timing.spread, wanted))
     print(f"{'':20} gradients of the two agree to {difference:.0e} of the largest")
 
 

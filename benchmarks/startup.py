@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.ledger import Row, note
+
 ROOT = Path(__file__).parent.parent
 SIDES = {
     "import torch": "import torch",
@@ -84,6 +86,11 @@ def main(repeats: int = 15, warmup: int = 1) -> None:
     for name, spent in found.items():
         ratios = f"{spent.wall / torch.wall:6.2f}x {spent.cpu / torch.cpu:6.2f}x"
         print(f"{name:26} {spent.wall:7.3f} s {spent.cpu:7.3f} s   {ratios}")
+    whole, package = found["load and act"], found["import decision_policies"]
+    note(Row("process that loads hub/hopper and acts", whole.cpu, "import torch", torch.cpu))
+    note(
+        Row("process that imports the package", package.cpu, "import torch", torch.cpu, at_least=20)
+    )
     allowed = TIMES * torch.wall + SECONDS
     verdict = "within" if act.wall <= allowed else "beyond"
     print(f"{verdict} {TIMES} times import torch + {SECONDS} s: {act.wall:.2f} of {allowed:.2f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ class Timing:
 
     right: float
     """CPU time of one call of the right side, in seconds."""
+
+    spread: tuple[float, float] = (math.nan, math.nan)
+    """Quartiles of the rounds' own ratios."""
 
     @property
     def ratio(self) -> float:
@@ -41,7 +45,10 @@ def paired(
     Raises:
         ValueError: if ``repeats`` is below 1.
     """
-    return Timing(*interleaved((left, right), repeats, warmup))
+    rounds = _rounds((left, right), repeats, warmup)
+    ratios = sorted(theirs / ours for ours, theirs in rounds)
+    quartiles = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    return Timing(*_medians(rounds), quartiles)
 
 
 def interleaved(
@@ -60,12 +67,19 @@ def interleaved(
     Raises:
         ValueError: if ``repeats`` is below 1.
     """
+    return _medians(_rounds(calls, repeats, warmup))
+
+
+def _rounds(calls: Sequence[Callable[[], object]], repeats: int, warmup: int) -> list[list[float]]:
     if repeats < 1:
         raise ValueError(f"repeats={repeats} leaves nothing to take a median of: use at least 1.")
     for _ in range(warmup):
         for call in calls:
             call()
-    rounds = [[_cpu_seconds(call) for call in calls] for _ in range(repeats)]
+    return [[_cpu_seconds(call) for call in calls] for _ in range(repeats)]
+
+
+def _medians(rounds: list[list[float]]) -> list[float]:
     return [statistics.median(samples) for samples in zip(*rounds, strict=True)]
 
 

@@ -14,6 +14,7 @@ from gymnasium.spaces import Box  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from transformers import DecisionTransformerConfig, DecisionTransformerModel  # noqa: E402
 
+from benchmarks.ledger import Row, note  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
 from decision_policies import (  # noqa: E402
     DC,
@@ -30,6 +31,9 @@ from decision_policies.data.windows import WindowSampler  # noqa: E402
 from decision_policies.learning.training import Training  # noqa: E402
 
 OBSERVATION, ACTION, RATE, DECAY, MAX_NORM = 11, 3, 1e-4, 1e-4, 0.25
+WANTED = {"DeMa": 1.5, "DMM": 1.5, "DT, dropout 0.1": 1.5, "DT, bfloat16": 2.0}
+"""How many times as fast as the peer with its dropout an update is to be."""
+
 Update = Callable[[], Tensor]
 
 
@@ -141,6 +145,10 @@ def main(
         ours, size = our_update(system, sampler, window, **sizes, **settings)
         for setting, (theirs, other) in peers.items():
             timing = paired(ours, theirs, repeats)
+            wanted = WANTED.get(name) if setting == "dropout 0.1" else None
+            what = f"update of {name}, width {width}, K {context}, B {batch}"
+            peer = f"Hugging Face's Decision Transformer, {setting}"
+            note(Row(what, timing.left, peer, timing.right, timing.spread, wanted))
             print(
                 f"{name:20} {size:9,} {timing.left * 1e3:6.1f} ms   {setting:12} {other:9,} "
                 f"{timing.right * 1e3:6.1f} ms {timing.ratio:6.2f}x",

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import acting, in_context, lifetimes, sampling, scan, startup, training
+from benchmarks import __main__ as pages
+from benchmarks import (
+    acting,
+    in_context,
+    ledger,
+    lifetimes,
+    loading,
+    sampling,
+    scan,
+    startup,
+    training,
+)
+from benchmarks.ledger import Row
 from benchmarks.lifetimes import Shape
 from decision_policies import DeMa, tree
 from decision_policies.contexts import RecurrentContext
@@ -122,3 +138,60 @@ def test_a_session_over_many_episodes_holds_no_more_than_over_a_few() -> None:
     held = life.held_bytes()
     life.episodes(10)
     assert life.held_bytes() == held > 0
+
+
+def test_loading_compares_equal_rows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MINARI_DATASETS_PATH", "DECISION_POLICIES_CACHE"):
+        monkeypatch.setenv(name, "put back afterwards")
+    loading.main(episodes=3, length=5, repeats=1)
+    printed = capsys.readouterr().out
+    assert "the same rows: True" in printed
+    assert len(re.findall(r"Minari +[0-9.]+ s", printed)) == 2
+
+
+ROW = Row("a thing", 1.0, "a peer", 3.0, (2.5, 3.5), at_least=2.0)
+
+
+def test_a_page_says_what_is_met_and_a_check_names_what_fell(tmp_path: Path) -> None:
+    slow = replace(ROW, what="another", theirs=1.9)
+    page = pages.page([ROW, slow], {"processor": "one"}, datetime.date(2026, 1, 2))
+    assert "| a thing | 1.00 s | a peer | 3.00 s | 3 (2.5 to 3.5) | 2 | yes |" in page
+    assert "| another | 1.00 s | a peer | 1.90 s | 1.9 (2.5 to 3.5) | 2 | no |" in page
+    assert "1 of 2 rows" in page and "- processor: one" in page
+    ledger.write(tmp_path / "kept.json", [ROW, slow], {})
+    kept = ledger.read(tmp_path / "kept.json")
+    assert kept == [ROW, slow]
+    assert ledger.fallen([ROW, slow], kept) == []
+    fell = ledger.fallen([replace(ROW, theirs=2.3)], kept)
+    assert fell == [
+        "a thing against a peer: 2.3 times as fast, was 3",
+        "another against a peer: no longer measured",
+    ]
+
+
+def test_all_benchmarks_are_known_by_name_and_wrong_names_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in pages.QUICK:
+        assert callable(importlib.import_module(f"benchmarks.{name}").main)
+    with pytest.raises(SystemExit):
+        pages.main(["scam"])
+    assert "no such benchmark: scam; there are scan, loading" in capsys.readouterr().err
+
+
+def test_a_benchmark_writes_the_page_or_compares_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pages, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(pages, "STORED", tmp_path / "kept.json")
+    monkeypatch.setattr(ledger, "_ROWS", [])
+    row = [ROW]
+    monkeypatch.setattr(scan, "main", lambda: ledger.note(row[0]))
+    assert pages.main(["scan"]) == 0
+    assert "a thing" in (tmp_path / "page.md").read_text()
+    assert pages.main(["scan", "--check"]) == 0
+    row[0] = replace(ROW, theirs=1.0)
+    assert pages.main(["scan", "--check"]) == 1
+    assert "a thing against a peer: 1 times as fast, was 3" in capsys.readouterr().out

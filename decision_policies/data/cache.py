@@ -22,17 +22,21 @@ LAYOUT = 4
 """Number of the layout; a change of the packed format makes old caches invisible."""
 
 
-def folder(name: str, digest: str) -> Path:
-    """Name the cache folder of a dataset.
+def base() -> Path:
+    """Say where the cache is.
 
-    The root is `$DECISION_POLICIES_CACHE`, or `decision_policies` in the user's cache folder.
+    It is `$DECISION_POLICIES_CACHE`, or `decision_policies` in the user's cache folder.
     """
     root = os.environ.get("DECISION_POLICIES_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    base = Path(root) if root else Path(home) / "decision_policies"
+    return Path(root) if root else Path(home) / "decision_policies"
+
+
+def folder(name: str, digest: str) -> Path:
+    """Name the cache folder of a dataset."""
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:64]
     key = hashlib.sha256(json.dumps([name, digest]).encode()).hexdigest()[:24]
-    return base / "trajectories" / f"{safe}-{key}-{LAYOUT}"
+    return base() / "trajectories" / f"{safe}-{key}-{LAYOUT}"
 
 
 def read(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from decision_policies.data import cache as disk
+from decision_policies.data.minari_files import digest, plain_episodes
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import DatasetError
 
@@ -149,14 +148,14 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
         ) from error
 
 
-def episodes_of(dataset: MinariDataset) -> Iterator[EpisodeData]:
+def episodes_of(dataset: MinariDataset) -> Iterator[EpisodeData | dict[str, Any]]:
     """Read a dataset's episodes one after the other.
 
     Raises:
         DatasetError: Its files are damaged.
     """
     try:
-        yield from dataset.iterate_episodes()
+        yield from plain_episodes(dataset) or dataset.iterate_episodes()
     except Exception as error:  # HDF5 and Arrow each have their own
         raise DatasetError(
             f"the dataset {dataset.id!r} cannot be read ({type(error).__name__}: {error}); "
@@ -180,20 +179,7 @@ def _source(dataset: MinariDataset) -> Source:
         scores = None  # they stand for "unknown"; a checkpoint's JSON has no word for NaN
     return Source(
         dataset=dataset.id,
-        digest=_digest(dataset),
+        digest=digest(dataset),
         environment=None if dataset.env_spec is None else dataset.env_spec.id,
         reference_scores=scores,
     )
-
-
-def _digest(dataset: MinariDataset) -> str:
-    """Hash names and contents of the dataset's files, and which of its episodes are selected."""
-    digest = hashlib.sha256()
-    root = Path(dataset.storage.data_path)
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        digest.update(str(path.relative_to(root)).encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    indices = np.asarray(dataset.episode_indices).tolist()
-    digest.update(json.dumps(indices).encode())
-    return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""What the benchmarks have measured, row by row, and how it compares with what is stored."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FALLEN = 0.8
+"""A row has fallen if its ratio is below this share of the stored one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Two sides that were measured in one run.
+
+    Attributes:
+        what: What was done.
+        ours: Seconds of our side, of CPU time unless `what` says otherwise.
+        peer: Name of the other side.
+        theirs: Its seconds.
+        spread: Quartiles of the rounds' ratios; NaN where a row has none.
+        at_least: How many times as fast we want to be; None where nothing is wanted.
+    """
+
+    what: str
+    ours: float
+    peer: str
+    theirs: float
+    spread: tuple[float, float] = (math.nan, math.nan)
+    at_least: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast we are."""
+        return self.theirs / self.ours
+
+    def line(self) -> str:
+        """Write the row of a Markdown table."""
+        low, high = self.spread
+        spread = "" if math.isnan(low) else f" ({low:.3g} to {high:.3g})"
+        wanted = verdict = ""
+        if self.at_least is not None:
+            wanted, verdict = f"{self.at_least:.3g}", "yes" if self.ratio >= self.at_least else "no"
+        times = f"{_time(self.ours)} | {self.peer} | {_time(self.theirs)}"
+        return f"| {self.what} | {times} | {self.ratio:.3g}{spread} | {wanted} | {verdict} |"
+
+
+HEAD = """\
+| what | ours | peer | theirs | times as fast (quartiles) | wanted | met |
+|---|---|---|---|---|---|---|"""
+
+_ROWS: list[Row] = []
+
+
+def note(row: Row) -> None:
+    """Take a row down."""
+    _ROWS.append(row)
+
+
+def rows() -> list[Row]:
+    """List what has been taken down."""
+    return list(_ROWS)
+
+
+def write(path: Path, measured: list[Row], machine: dict[str, str]) -> None:
+    """Keep rows as JSON."""
+    value = {"machine": machine, "rows": [asdict(row) for row in measured]}
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def read(path: Path) -> list[Row]:
+    """Read what `write` has kept."""
+    stored = json.loads(path.read_text())["rows"]
+    return [Row(**{**row, "spread": tuple(row["spread"])}) for row in stored]
+
+
+def fallen(measured: list[Row], stored: list[Row]) -> list[str]:
+    """Name the rows whose ratio has fallen, or that are no longer measured, a line each."""
+    now = {(row.what, row.peer): row for row in measured}
+    lines = []
+    for row in stored:
+        found = now.get((row.what, row.peer))
+        if found is None:
+            lines.append(f"{row.what} against {row.peer}: no longer measured")
+        elif found.ratio < FALLEN * row.ratio:
+            change = f"{found.ratio:.3g} times as fast, was {row.ratio:.3g}"
+            lines.append(f"{row.what} against {row.peer}: {change}")
+    return lines
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
