@@ -46,9 +46,10 @@ def paired(
         ValueError: if ``repeats`` is below 1.
     """
     rounds = _rounds((left, right), repeats, warmup)
-    ratios = sorted(theirs / ours for ours, theirs in rounds)
+    ratios = sorted(right / left for left, right in rounds)
     quartiles = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    return Timing(*_medians(rounds), quartiles)
+    ours, theirs = _medians(rounds)
+    return Timing(ours, theirs, quartiles)
 
 
 def interleaved(
