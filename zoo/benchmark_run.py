@@ -37,6 +37,15 @@ Tick: TypeAlias = Callable[[int, str], None]
 NOT_HYPERPARAMETERS = ("seed", "device", "verbose", "tensorboard_log")
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "ale-py")
 
+LATER: dict[str, Any] = {
+    "gradient_accumulation_steps": 1,
+    "precision": "float32",
+    "features_extractor_class": None,
+    "features_extractor_kwargs": None,
+}
+"""Hyper-parameters that came after the first results, at the value that they had then: left out, so
+that those results hold."""
+
 
 class Progress(TypedDict):
     """What a run's folder knows beside the policy.
@@ -57,13 +66,14 @@ class Progress(TypedDict):
 
 
 def settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """What decides a run beside its key: hyper-parameters (all, defaults included) and plan."""
+    """What decides a run beside its key: hyper-parameters, defaults included, and plan."""
     plan = recipe.plan.to_json()
     del plan["updates"]
     if recipe.is_peer:
         return {"hyperparameters": dict(recipe.hyperparameters), "plan": plan}
     given = BY_NAME[recipe.class_name](**recipe.hyperparameters).hyperparameters()
     hyper = {k: v for k, v in given.items() if k not in NOT_HYPERPARAMETERS}
+    hyper = {k: v for k, v in hyper.items() if (k, v) not in LATER.items()}
     return {"hyperparameters": hyper, "plan": plan}
 
 

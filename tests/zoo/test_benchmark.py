@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from decision_policies import DeMa
 from zoo.__main__ import main
 from zoo.benchmark import Benchmark
 from zoo.benchmark_progress import Display, in_words, total_seconds
 from zoo.benchmark_rows import Key, append_row, lock, read_rows
-from zoo.benchmark_run import SEED_SETS, Run
+from zoo.benchmark_run import LATER, SEED_SETS, Run, settings
 from zoo.tables import Tables
 
 from .benchmark_support import evaluation, jobs, row, write_tables
@@ -255,3 +257,13 @@ def test_damaged_row_is_named_by_its_line(tmp_path: Path) -> None:
         file.write(json.dumps({"label": "A"}) + "\n")
     with pytest.raises(ValueError, match=r"line 2 is no row .*remove it"):
         read_rows(path)
+
+
+def test_hyperparameters_that_came_later_leave_old_results_valid(tables: Tables) -> None:
+    recipe = tables.recipe("Tiny", tables.datasets[0])
+    known = settings(recipe)["hyperparameters"]
+    assert not LATER.keys() & known.keys()
+    for name, value in LATER.items():
+        assert DeMa().hyperparameters()[name] == value
+    changed = replace(recipe, hyperparameters={**recipe.hyperparameters, "precision": "bfloat16"})
+    assert settings(changed)["hyperparameters"] == {**known, "precision": "bfloat16"}
