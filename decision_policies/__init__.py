@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from decision_policies.data import Histories, Trajectories, check_dataset
     from decision_policies.evaluation import evaluate_policy
+    from decision_policies.export import export_step
     from decision_policies.in_context import evaluate_in_context
     from decision_policies.laws import check_algorithm
     from decision_policies.ops import backends
@@ -55,6 +56,7 @@ _HOMES = {
     "check_dataset": "decision_policies.data",
     "evaluate_in_context": "decision_policies.in_context",
     "evaluate_policy": "decision_policies.evaluation",
+    "export_step": "decision_policies.export",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "check_dataset",
     "evaluate_in_context",
     "evaluate_policy",
+    "export_step",
     "load",
 ]
 

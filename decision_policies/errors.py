@@ -19,6 +19,10 @@ class ConversionError(ValueError):
     """Weights from elsewhere that are not in the expected layout, or do not fit their task."""
 
 
+class ExportError(ValueError):
+    """A policy whose acting step cannot be written as a file for other programs."""
+
+
 class UnsupportedSpaceError(TypeError):
     """An observation or action space that the package cannot handle yet."""
 

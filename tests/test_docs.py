@@ -83,3 +83,16 @@ def test_the_page_for_users_of_stable_baselines3_runs(tmp_path: Path) -> None:
     printed = run([sys.executable, "-c", code], tmp_path)
     assert re.search(r"^\d+ \+/- \d+\n\['policy'\]\n$", printed, re.MULTILINE), printed
     assert (tmp_path / "checkpoints" / "rl_model_100_steps.zip").is_file()
+
+
+def test_the_page_on_deployment_runs_and_its_file_acts_without_torch(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    printed = run([sys.executable, "-c", snippets(page)], tmp_path)
+    assert re.fullmatch(r"True \[[01]\] \d+\n", printed)
+    alone = "import sys, runpy; sys.modules |= dict.fromkeys(('torch', 'decision_policies'))"
+    act = f"{alone}; runpy.run_path({str(ROOT)!r} + '/' + sys.argv.pop(1))"
+    (command,) = re.findall(r"`python (examples/10_deploy.py cartpole.onnx)`", page)
+    printed = run([sys.executable, "-c", act, *command.split()], tmp_path)
+    pairs = re.findall(r"asked for (\d+), obtained (\d+)", printed)
+    assert [int(asked) for asked, _ in pairs] == [100, 200, 500]
+    assert all(abs(int(asked) - int(obtained)) < 0.1 * int(asked) for asked, obtained in pairs)

@@ -25,7 +25,7 @@ ROOMS = [
     ["policy"],
     ["learning"],
     ["algorithms"],
-    ["evaluation", "convert"],
+    ["evaluation", "convert", "export"],
     ["in_context"],
     ["analysis"],
     ["laws"],

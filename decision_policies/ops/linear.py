@@ -36,11 +36,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: (O,).
 
     Returns:
-        (..., O). Gradients are of first order only where oneDNN is used.
+        (..., O). Gradients are of first order only where oneDNN is used, which is never while torch
+        compiles or exports: then the choice is not ours.
     """
     fits = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     fits = fits and min(weight.shape) >= LEAST_WIDTH and not torch.is_autocast_enabled("cpu")
-    if fits and x.numel() >= LEAST_ROWS * x.shape[-1] and onednn():
+    fits = fits and x.numel() >= LEAST_ROWS * x.shape[-1] and not torch.compiler.is_compiling()
+    if fits and onednn():
         if torch.is_grad_enabled():
             y: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
         else:

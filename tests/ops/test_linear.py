@@ -58,6 +58,16 @@ def test_inputs_with_gaps_and_frozen_weights_are_served(backend: str) -> None:
     assert torch.allclose(gradient, weight.sum(0).expand_as(x), atol=1e-4)
 
 
+def test_what_is_exported_holds_torchs_own_operator(backend: str) -> None:
+    class Map(torch.nn.Module):
+        def forward(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            return module.linear(x, weight)
+
+    program = torch.export.export(Map(), (torch.randn(200, 48), torch.randn(64, 48)))
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert called == ["aten.linear.default"], backend
+
+
 def test_other_dtypes_go_to_torch(backend: str) -> None:
     x, weight = torch.randn(300, 64, dtype=torch.float64), torch.randn(8, 64, dtype=torch.float64)
     assert torch.equal(linear(x, weight), F.linear(x, weight))
