@@ -7,7 +7,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 KERNELS := setup.py $(wildcard decision_policies/ops/native/*.[ch])
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test faults lint benchmark peers clean
+.PHONY: help quickstart test faults lint docs benchmark peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -26,6 +26,10 @@ lint: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/docs  ## The site, in build/docs; a warning or a broken link is an error
+	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
+	@echo "the site: build/docs/index.html"
+
 benchmark: $(VENV)/benchmarks  ## Speed against peers: benchmarks/RESULTS.md; QUICK=--quick for some minutes
 	$(BIN)/python -m benchmarks $(QUICK)
 
@@ -40,6 +44,10 @@ $(VENV)/quickstart: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip
 
 $(VENV)/test: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip
 	$(INSTALL) -e '.[test]'
+	touch $@
+
+$(VENV)/docs: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip
+	$(INSTALL) -e '.[docs]'
 	touch $@
 
 $(VENV)/benchmarks: setup.cfg constraints.txt $(KERNELS) | $(BIN)/pip

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "in_context.md").read_text()
 
@@ -85,14 +87,83 @@ def test_the_page_for_users_of_stable_baselines3_runs(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints" / "rl_model_100_steps.zip").is_file()
 
 
-def test_the_page_on_deployment_runs_and_its_file_acts_without_torch(tmp_path: Path) -> None:
+SPARED = {
+    "algorithms": ("total_timesteps=500", "total_timesteps=2"),
+    "coming_from_d3rlpy": ("total_timesteps=500", "total_timesteps=2"),
+    "coming_from_huggingface": ("total_timesteps=200", "total_timesteps=1"),
+    "data": ("", ""),
+    "deployment": ("", ""),
+    "hub": ('"CartPole-v1", 10', '"CartPole-v1", 2'),
+    "quickstart": ("total_timesteps=1000", "total_timesteps=2"),
+}
+"""The pages that run in one process, each with what is shortened for the sake of patience."""
+
+PRINTED = {
+    "algorithms": r"(\w+ [\d.]+ \+/- [\d.]+ over 4 episodes\n){3}",
+    "coming_from_d3rlpy": r"\w.*: 10 episodes, 300 steps\n(.*\n)+",
+    "coming_from_huggingface": r"\[-\d+\.\d+\]\n",
+    "data": r"101 13048 500\.0\n(.*\n)+\d+ whole episodes\n",
+    "deployment": r"True \[[01]\] \d+\n",
+    "hub": "",
+    "quickstart": r"asked for 120, obtained 1[12]\d\n(.* over 10 episodes\n){3}",
+}
+
+D3RLPY = """
+import sys
+from types import SimpleNamespace as Some
+import numpy as np
+def MDPDataset(observations, actions, rewards, terminals):  # as the real one, 2.8, holds them
+    cuts = np.flatnonzero(terminals)[:-1] + 1
+    parts = (np.split(x, cuts) for x in (observations, actions, rewards[:, None]))
+    names = ("observations", "actions", "rewards")
+    return Some(episodes=[Some(**dict(zip(names, part))) for part in zip(*parts)])
+sys.modules |= {"d3rlpy": Some(), "d3rlpy.dataset": Some(MDPDataset=MDPDataset)}
+"""
+
+
+def test_the_short_pages_run_and_the_file_they_deploy_acts_without_torch(tmp_path: Path) -> None:
+    program = D3RLPY
+    for name, (slow, quick) in SPARED.items():
+        code = snippets((ROOT / "docs" / f"{name}.md").read_text())
+        assert slow in code
+        page = f"compile({code.replace(slow, quick)!r}, {name!r}, 'exec')"
+        program += f"print('PAGE')\nexec({page}, {{}})\n"
+    printed = run([sys.executable, "-c", program], tmp_path).split("PAGE\n")[1:]
+    for (name, expected), text in zip(PRINTED.items(), printed, strict=True):
+        assert re.fullmatch(expected, text), f"{name} prints {text}"
+
     page = (ROOT / "docs" / "deployment.md").read_text()
-    printed = run([sys.executable, "-c", snippets(page)], tmp_path)
-    assert re.fullmatch(r"True \[[01]\] \d+\n", printed)
+    (command,) = re.findall(r"`python (examples/10_deploy.py cartpole.onnx)`", page)
     alone = "import sys, runpy; sys.modules |= dict.fromkeys(('torch', 'decision_policies'))"
     act = f"{alone}; runpy.run_path({str(ROOT)!r} + '/' + sys.argv.pop(1))"
-    (command,) = re.findall(r"`python (examples/10_deploy.py cartpole.onnx)`", page)
-    printed = run([sys.executable, "-c", act, *command.split()], tmp_path)
-    pairs = re.findall(r"asked for (\d+), obtained (\d+)", printed)
+    acted = run([sys.executable, "-c", act, *command.split()], tmp_path)
+    pairs = re.findall(r"asked for (\d+), obtained (\d+)", acted)
     assert [int(asked) for asked, _ in pairs] == [100, 200, 500]
     assert all(abs(int(asked) - int(obtained)) < 0.1 * int(asked) for asked, obtained in pairs)
+
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def test_every_page_with_python_is_run() -> None:
+    tests = Path(__file__).read_text()
+    for page in PAGES:
+        if "```python" in page.read_text():
+            named = page.stem in SPARED or f'"docs" / "{page.name}"' in tests
+            assert named, f"no test runs the Python of {page.name}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and Sphinx make them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\((?!https?://)([^)]+)\)", text):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), f"{page.name} links to {link}, which is not there"
+        assert not anchor or anchor in anchors(target), f"{link} of {page.name}: no such heading"
