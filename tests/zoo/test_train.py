@@ -16,6 +16,7 @@ import yaml
 
 import decision_policies
 from decision_policies import evaluate_policy
+from decision_policies.algorithms import BY_NAME
 from tests.fixtures import write_minari
 from zoo import training_run
 from zoo.__main__ import build_parser, main
@@ -23,6 +24,7 @@ from zoo.benchmark_rows import lock
 from zoo.experiments import Experiment
 from zoo.history_set import Recipe, make_histories
 from zoo.train import EXAMPLES
+from zoo.training_setup import Subject, choose_recipe
 
 from .logs_support import SET, SMALL, train, trained, zoo
 
@@ -251,6 +253,16 @@ def test_a_system_that_remembers_over_episodes_is_judged_by_held_out_tasks(
     assert "The commands were\n\n```\npython -m zoo histories --env Darkroom-v0" in card
     assert f"\npython -m zoo train --algo ad-mamba --dataset {data} " in card
     assert "2 tasks x 2 episodes" in card and "the lines below it of all episodes" in card
+
+
+@pytest.mark.parametrize("label", ["DMHybrid", "AD-mamba"])
+def test_a_system_that_remembers_over_episodes_has_a_recipe_for_a_set_of_one_task(
+    label: str,
+) -> None:
+    subject = Subject("sb3zoo/hopper/medium-replay-v0", None, "Hopper-v5", None)
+    recipe, notes = choose_recipe(label, subject, {})
+    assert BY_NAME[recipe.class_name](**recipe.hyperparameters).remembers_episodes
+    assert recipe.plan.updates < 5000 and recipe.plan.deterministic and not notes
 
 
 @pytest.mark.parametrize(
