@@ -26,6 +26,7 @@ def test_the_package_ships_policies_and_is_still_small() -> None:
     assert aliases == {
         *("cartpole", "darkroom", "halfcheetah", "hopper", "lunarlander", "pendulum", "pointmaze")
     }
+    assert {entry.algorithm for entry in SHIPPED if entry.alias == "hopper"} == set(BY_NAME)
     files = [path for path in registry.POLICIES.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MOST
     listed = {entry.folder() for entry in SHIPPED}
