@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from decision_policies.learning.hyperparameters import names
+
 FOLDER = Path(__file__).parent / "hyperparameters"
 PLANS = "datasets.yml"
 """The file of plans: what is the same for every system on a set, peers included."""
@@ -181,8 +183,7 @@ class Tables:
         name = self.classes[label]
         if not name.startswith(PEER_PREFIX):
             kind = _algorithms()[name]
-            fields = [f.name for f in dataclasses.fields(kind) if f.init]
-            _check_keys(where, hyper, fields, of_plan)
+            _check_keys(where, hyper, names(kind), of_plan)
             _construct(kind, where, hyper)
         return Recipe(label, name, dataset, hyper, _plan(where, values))
 

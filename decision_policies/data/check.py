@@ -80,7 +80,7 @@ def check_dataset(
     else:
         loaded = load_minari(dataset)
         data = Trajectories.from_episodes(
-            log.watch(episodes_of(loaded), loaded.observation_space),
+            log.watch(episodes_of(loaded, ends=True), loaded.observation_space),
             loaded.observation_space,
             loaded.action_space,
             source=Source(dataset=loaded.id),

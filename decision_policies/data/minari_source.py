@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from decision_policies.data import cache as disk
-from decision_policies.data.minari_files import digest, plain_episodes
+from decision_policies.data.minari_files import ENDS, LEARNT, digest, plain_episodes
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import DatasetError
 
@@ -148,14 +148,20 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
         ) from error
 
 
-def episodes_of(dataset: MinariDataset) -> Iterator[EpisodeData | dict[str, Any]]:
+def episodes_of(
+    dataset: MinariDataset, *, ends: bool = False
+) -> Iterator[EpisodeData | dict[str, Any]]:
     """Read a dataset's episodes one after the other.
+
+    Args:
+        dataset: The dataset.
+        ends: Read the marks of their ends, too.
 
     Raises:
         DatasetError: Its files are damaged.
     """
     try:
-        yield from plain_episodes(dataset) or dataset.iterate_episodes()
+        yield from plain_episodes(dataset, LEARNT + ENDS * ends) or dataset.iterate_episodes()
     except Exception as error:  # HDF5 and Arrow each have their own
         raise DatasetError(
             f"the dataset {dataset.id!r} cannot be read ({type(error).__name__}: {error}); "
