@@ -237,7 +237,7 @@ def _environment(
     if other is not None:
         recipe = replace(recipe, plan=replace(recipe.plan, game=None, environment={}))
         return plan, environment_of(recipe, partial(known_environment, other)), other
-    if word is not None and (settings is not None or _is_here(word)):
+    if word is not None and (settings is not None or is_here(word)):
         try:
             subject = Subject.of(word)
         except DatasetError:
@@ -264,9 +264,9 @@ def _plan(settings: Settings | None, dataset: str | None) -> Plan | None:
     return tables.recipe(tables.labels[0], dataset).plan
 
 
-def _is_here(dataset: str) -> bool:
-    shipped = (SHIPPED / dataset / "data" / "metadata.json").is_file()
-    return shipped or dataset in minari.list_local_datasets()
+def is_here(dataset: str) -> bool:
+    """Whether a Minari dataset is on this machine, and so needs no download."""
+    return dataset in minari.list_local_datasets() or (SHIPPED / dataset / "data").is_dir()
 
 
 def rendered(make: Callable[[], gym.Env[Any, Any]], mode: str | None) -> gym.Env[Any, Any]:

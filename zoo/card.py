@@ -22,7 +22,7 @@ from decision_policies.errors import DatasetError
 from decision_policies.evaluation import Evaluation
 from decision_policies.in_context import InContextEvaluation
 
-from .acting import Actor, as_target, chosen, load_actor
+from .acting import Actor, as_target, chosen, is_here, load_actor
 from .acting import add_arguments as add_actor
 from .benchmark_rows import write_whole
 from .benchmark_run import SEED_SETS
@@ -276,8 +276,8 @@ def _last(played: InContextEvaluation, seed: int) -> Evaluation:
 
 
 def _split(dataset: str | None) -> Split | None:
-    """The tasks of a set of histories, where it is here."""
-    if dataset is None:
+    """The tasks of a set of histories, where it is here: a checkpoint's word fetches nothing."""
+    if dataset is None or not is_here(dataset):
         return None
     try:
         named = names_histories(load_minari(dataset))

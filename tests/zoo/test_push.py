@@ -180,6 +180,19 @@ def test_push_to_a_server_and_load_by_name_acts_bit_equal(
     np.testing.assert_array_equal(played.returns, results["returns"])
 
 
+@pytest.mark.parametrize("verb", ["push {} a/b --endpoint {}/hub", "card {} --output {}/card"])
+def test_no_data_set_is_fetched_because_a_checkpoint_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("minari.download_dataset", asked.append)
+    saved = DeMa.load("hub/cartpole", device="cpu")
+    assert saved.source.dataset == "sb3zoo/cartpole/mixed-v0", "which is not here"
+    saved.save(tmp_path / "saved", training_state=False)
+    assert zoo(f"{verb.format(tmp_path / 'saved', tmp_path)} --episodes 0") == 0
+    assert not asked
+
+
 def test_policy_that_learns_in_context_is_measured_at_the_tasks_held_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
