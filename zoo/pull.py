@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{found} is a zip, and here already: load it as it is")
     check_whole(found)
     saved = open_checkpoint(found)
+    saved.contents.check_links(p.relative_to(found).as_posix() for p in found.rglob("*"))
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         shutil.copytree(saved.folder, temporary)

@@ -311,6 +311,20 @@ def test_damaged_policy_is_not_pulled(balancer: Path, tmp_path: Path, name: str)
     assert [p.name for p in tmp_path.iterdir()] == ["hub"]
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_links_out_of_a_folder_hub_are_not_followed_by_pull(
+    balancer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    root, secret = tmp_path / "hub", tmp_path / "secret"
+    assert zoo(f"push {balancer} {NAME} --episodes 0 --endpoint", root) == 0
+    secret.mkdir()
+    (secret / "key").write_text("mine")
+    (committed(root) / "notes").symlink_to(secret if kind == "folder" else secret / "key")
+    assert zoo(f"pull {NAME} --endpoint {root} --output", tmp_path / "pulled") == 2
+    assert "notes is a link that leaves the checkpoint folder" in capsys.readouterr().err
+    assert not (tmp_path / "pulled").exists()
+
+
 @pytest.mark.parametrize("verb", [push, pull, card])
 def test_examples_of_the_help_are_understood(verb: Any) -> None:
     name = verb.__name__.rpartition(".")[2]
