@@ -146,8 +146,8 @@ def _lock(refs: Path, branch: str) -> Iterator[None]:
 
 
 def _sweep(repository: Path) -> None:
-    """Remove what pushes that were cut off have left."""
-    for path in repository.glob(".push-*"):
+    """Remove what pushes that were cut off have left; while it is written it has one more dot."""
+    for path in repository.glob(".*push-*"):
         try:
             if time.time() - path.stat().st_mtime > STALE:
                 shutil.rmtree(path, ignore_errors=True)

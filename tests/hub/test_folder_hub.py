@@ -181,12 +181,15 @@ def test_lock_of_a_push_that_was_cut_off_says_what_to_do(
 
 
 def test_leavings_are_swept_once_they_are_old(tmp_path: Path) -> None:
-    for name, age in (("old", 2 * folders.STALE), ("young", 0.0)):
-        path = tmp_path / f".push-{name}"
+    leavings = (".push-old", "..push-old.new-1-0a0b0c0d"), (".push-young", "..push-young.new-1-0a")
+    for name, age in [(n, 2 * folders.STALE) for n in leavings[0]] + [
+        (n, 0.0) for n in leavings[1]
+    ]:
+        path = tmp_path / name
         path.mkdir()
         os.utime(path, (path.stat().st_mtime - age,) * 2)
     folders.commit_files(tmp_path, "main", None, FILES)
-    assert [p.name for p in tmp_path.glob(".push-*")] == [".push-young"]
+    assert {p.name for p in tmp_path.glob(".*")} == set(leavings[1])
 
 
 def test_branch_that_holds_no_commit_is_refused(original: Path, tmp_path: Path) -> None:
