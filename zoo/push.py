@@ -107,6 +107,8 @@ def _push_all(arguments: argparse.Namespace) -> None:
     """Publishes what is shipped."""
     if arguments.namespace is None or arguments.name is not None:
         raise ValueError("--all goes with --namespace OWNER, and with no policy of its own")
+    if arguments.revision != "main" or arguments.message is not None:
+        raise ValueError("--all pushes to main, under a title of its own: leave both out")
     root = registry.POLICIES
     for made in publish(
         arguments.namespace, root, endpoint=arguments.endpoint, private=arguments.private

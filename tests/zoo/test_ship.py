@@ -76,6 +76,8 @@ def test_what_is_shipped_is_published_and_the_registry_says_where(
         ("ship balancer --env CartPole-v1 --alias ../x --episodes 2", "alias of '../x'"),
         ("ship balancer --env CartPole-v1 --alias x --episodes 0", "nothing is shipped without"),
         ("push --all", "--all goes with --namespace OWNER"),
+        ("push --all --namespace team --endpoint shelf --revision dev", "--all pushes to main"),
+        ("push --all --namespace team --endpoint shelf -m title", "--all pushes to main"),
         ("push --all --namespace team --endpoint shelf", "ships no policy"),
         ("push balancer", "name the repository, OWNER/NAME"),
     ],
