@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     print(f"{'pushed' if made.changed else 'there already'}: {made.url}")
     where = f', endpoint="{arguments.endpoint}"' if arguments.endpoint else ""
+    where += f', revision="{arguments.revision}"' if arguments.revision != "main" else ""
     print(f'load it by {type(subject.algorithm).__name__}.load("{made.repo_id}"{where})')
     print(f"or, to go on using exactly this one, with revision={made.commit!r}")
 

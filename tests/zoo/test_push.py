@@ -116,6 +116,14 @@ def test_pinned_commit_is_pulled_after_a_newer_one_was_pushed(
     assert old == were != new
 
 
+def test_branch_that_was_pushed_to_is_in_the_line_that_loads_it(
+    balancer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert zoo(f"push {balancer} {NAME} --episodes 0 --revision dev --endpoint", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert f'load it by DeMa.load("{NAME}", endpoint="{tmp_path}", revision="dev")' in said
+
+
 def test_policy_without_an_environment_is_pushed_without_playing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
