@@ -22,6 +22,7 @@ SPELLED = re.compile(
     rf"(?P<name>{WORD}/{WORD})(?:@(?P<revision>refs/pr/\d+|[^/]+))?(?:/(?P<sub>.+))?"
 )
 REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]{0,199}")
+HOST = re.compile(r"(?:www\.)?huggingface\.co/?|hf\.co/?|[\w.-]{2,}:\d+/?")
 LOCAL_ONLY = re.compile(r"\.{0,2}/|\.{1,2}$|~|[A-Za-z]:[\\/]|.*\\")
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -127,7 +128,7 @@ def place_of(endpoint: str | PathLike[str]) -> str | Path:
     """Tell a hub's URL from a folder that serves as a hub.
 
     Raises:
-        ValueError: It is a URL of another kind, or empty.
+        ValueError: It is a URL of another kind, a host without https://, or empty.
     """
     if isinstance(endpoint, str):
         if endpoint.startswith("file://"):
@@ -137,7 +138,8 @@ def place_of(endpoint: str | PathLike[str]) -> str | Path:
             if url.username is not None or url.query or url.fragment:
                 raise ValueError(f"endpoint is {endpoint!r}: write no more than https://host")
             return endpoint.rstrip("/")
-        if not endpoint or "://" in endpoint:
+        host = HOST.fullmatch(endpoint) is not None and not Path(endpoint).exists()
+        if not endpoint or "://" in endpoint or host:
             raise ValueError(f"endpoint is {endpoint!r}: write https://host, or a folder")
     return Path(endpoint).expanduser().resolve()
 

@@ -177,7 +177,10 @@ def test_option_that_leads_elsewhere_is_refused(option: str, value: str) -> None
     assert line(ValueError, "alice/hopper", **{option: value}).startswith(f"{option} is {value!r}")
 
 
-@pytest.mark.parametrize("endpoint", ["", "ftp://x", "https://u:p@x", "https://x/?q=1"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "ftp://x", "https://u:p@x", "https://x/?q=1", "huggingface.co", "localhost:8080"],
+)
 def test_endpoint_is_a_hub_or_a_folder(endpoint: str) -> None:
     assert line(ValueError, "alice/hopper", endpoint=endpoint).startswith("endpoint is ")
 
