@@ -30,8 +30,8 @@ mean return against episode; a JSON of the same name holds all returns.
 
 examples:
   the policy that ships with the package, at two goals that it was not trained on:
-    python -m zoo in-context hub/darkroom --env Darkroom-v0 --option observation=box --tasks 41 25 \
-        --sample
+    python -m zoo in-context hub/darkroom --env Darkroom-v0 --option observation=box \\
+      --tasks 41 25 --sample
   the held-out tasks of the set that a policy was trained on:
     python -m zoo in-context runs/ad
   two policies in one picture, 50 episodes of each task:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo.__main__ import VERBS
+
 from .logs_support import SMALL, zoo
 
 ROOT = Path(__file__).parent.parent.parent
@@ -121,3 +123,9 @@ def test_the_readmes_session_from_training_to_sharing(
         "hub-folder",
         "pulled",
     }
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_of_every_help_fit_a_terminal(verb: str) -> None:
+    text = import_module(f"zoo.{verb.replace('-', '_')}").EXAMPLES
+    assert max(map(len, text.splitlines())) <= 100
