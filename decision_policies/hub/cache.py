@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from decision_policies import atomic
 from decision_policies.checkpoint import WEIGHTS, open_checkpoint
-from decision_policies.errors import CheckpointError
+from decision_policies.errors import CheckpointError, CheckpointVersionError
 from decision_policies.hub.names import COMMIT
 
 STALE = 86_400.0
@@ -72,12 +72,18 @@ class Shelf:
             temporary.replace(path)
 
     def find(self, commit: str, subfolder: str) -> Path | None:
-        """Find a checkpoint that is whole; one that is damaged is dropped, to be fetched again."""
+        """Find a checkpoint that is whole; one that is damaged is dropped, to be fetched again.
+
+        Raises:
+            CheckpointVersionError: A newer version of the package wrote it; it is kept.
+        """
         place = self._place(commit, subfolder)
         if not place.is_dir():
             return None
         try:
             check_whole(place)
+        except CheckpointVersionError:  # whole, for the newer installation that shares this cache
+            raise
         except (CheckpointError, OSError):
             shutil.rmtree(place, ignore_errors=True)
             return None

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import decision_policies
-from decision_policies import DeMa, SequenceAlgorithm
+from decision_policies import DeMa, SequenceAlgorithm, checkpoint
+from decision_policies.errors import CheckpointVersionError
 from decision_policies.hub import resolve
 from tests.fixtures import tiny_algorithm, tiny_trajectories
 from tests.hub.cases import REPO
@@ -241,6 +242,19 @@ def test_a_load_of_what_is_here_writes_nothing_asks_nobody_and_runs_nothing(
     written, events = heard(lambda: DeMa.load(name, **options))  # type: ignore[arg-type]
     assert "open" in events and written == []
     assert [event for event in events if event.startswith((*RUNS, "socket."))] == []
+
+
+def test_an_older_installation_spares_what_a_newer_one_keeps_in_the_cache(
+    plain_hub: Hub, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    DeMa.load(original).save(tmp_path / "newer")
+    commit = plain_hub.publish(REPO, tmp_path / "newer")
+    kept = resolve(REPO, revision=commit, endpoint=plain_hub.url)
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    with pytest.raises(CheckpointVersionError, match="in format 2; this is"):
+        resolve(REPO, revision=commit, endpoint=plain_hub.url, local_files_only=True)
+    assert (kept / "model.safetensors").is_file()
 
 
 def test_folder_is_a_hub(
