@@ -15,6 +15,7 @@ import decision_policies
 from decision_policies import SequenceAlgorithm, evaluate_in_context
 from decision_policies.analysis import plot_in_context
 from decision_policies.in_context import InContextEvaluation
+from zoo.acting import is_here
 from zoo.benchmark_rows import write_whole
 from zoo.collect import one_torch_thread
 from zoo.histories import parse_options
@@ -148,6 +149,12 @@ def _trained_on(policies: Mapping[str, SequenceAlgorithm]) -> str:
     if named or dataset is None:
         raise ValueError(
             "the checkpoints do not name one set that all were trained on: name it with --dataset"
+        )
+    if not is_here(dataset):  # nor is it fetched because a checkpoint names it
+        raise ValueError(
+            f"{dataset!r}, which the policies were trained on, is not here: name what to play, with "
+            "--env, --option and --tasks, as in `in-context hub/darkroom --env Darkroom-v0 --option "
+            "observation=box --tasks 41 25`; or make the set, or fetch it, and name it by --dataset"
         )
     return dataset
 

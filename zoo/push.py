@@ -115,6 +115,8 @@ def _push_all(arguments: argparse.Namespace) -> None:
         arguments.namespace, root, endpoint=arguments.endpoint, private=arguments.private
     ):
         print(f"{'pushed' if made.changed else 'there already'}: {made.url}")
+    if any(entry.commit is None for entry in registry.read(root)):
+        print("the registry names the default hub's repositories only, so none of these")
 
 
 def replay(actor: Actor, folder: Path, quiet: bool) -> Path | None:

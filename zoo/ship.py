@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -95,6 +96,9 @@ def publish(
 ) -> list[hub.PushResult]:
     """Pushes all that is shipped, and notes in the registry where each policy is.
 
+    Only what the default hub has is noted: everybody looks there for what a registry names, and a
+    team's repository of that name may be a stranger's there.
+
     Args:
         namespace: Whose repositories they are; each is called `<class>-<alias>`.
         root: The folder with registry.json.
@@ -106,6 +110,7 @@ def publish(
         OSError: A hub did not take one; those before it are pushed, and noted.
     """
     entries, pushed = list(registry.read(root)), []
+    noted = endpoint is None and not os.environ.get("DECISION_POLICIES_HUB")
     for place, entry in enumerate(entries):
         folder = entry.folder(root)
         if not folder.exists():
@@ -120,8 +125,9 @@ def publish(
             private=private,
             endpoint=endpoint,
         )
-        entries[place] = replace(entry, repository=repository, commit=made.commit)
-        registry.write(entries, root)
+        if noted:
+            entries[place] = replace(entry, repository=repository, commit=made.commit)
+            registry.write(entries, root)
         pushed.append(made)
     if not pushed:
         raise ValueError(f"{root} ships no policy; `python -m zoo ship` puts one there")

@@ -142,3 +142,13 @@ def test_policies_of_different_sets_need_a_set_that_is_named(
     ]
     assert main(["in-context", str(other), str(other)]) == 2
     assert "named twice" in capsys.readouterr().err
+
+
+def test_a_set_that_is_not_here_is_not_fetched_but_asked_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    assert main(["in-context", str(root / "ad"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "'dark/tiny-v0', which the policies were trained on, is not here" in said
+    assert "--env Darkroom-v0 --option observation=box --tasks" in said

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import decision_policies
-from decision_policies import DeMa
+from decision_policies import DeMa, hub
 from decision_policies.hub import registry
 from tests.fixtures import tiny_algorithm
 
@@ -48,11 +49,27 @@ def test_what_is_shipped_is_loaded_by_its_alias_and_listed_honestly(root: Path) 
     assert 'DeMa.load("hub/cartpole"' in (entry.folder() / "README.md").read_text()
 
 
-def test_what_is_shipped_is_published_and_the_registry_says_where(
+def test_what_a_team_publishes_for_itself_is_not_named_to_everybody(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ship() == 0 and ship("again") == 0
+    assert ship() == 0
     assert zoo("push --all --namespace team --endpoint shelf") == 0
+    assert "the default hub's repositories only" in capsys.readouterr().out
+    (entry,) = registry.read()
+    assert (entry.repository, entry.commit) == (None, None)
+    assert DeMa.load("team/dema-cartpole", endpoint="shelf").policy is not None
+
+
+def test_what_is_shipped_is_published_and_the_registry_says_where(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def push(*given: Any, **named: Any) -> hub.PushResult:
+        return real(*given, **{**named, "endpoint": "shelf"})  # it stands in for the default hub
+
+    real = hub.push
+    monkeypatch.setattr(hub, "push", push)
+    assert ship() == 0 and ship("again") == 0
+    assert zoo("push --all --namespace team") == 0
     entries = registry.read()
     assert [e.repository for e in entries] == ["team/dema-cartpole", "team/dema-again"]
     for entry in entries:
@@ -63,7 +80,7 @@ def test_what_is_shipped_is_published_and_the_registry_says_where(
         assert f'DeMa.load("{entry.repository}"' in card.read_text()
         assert f"hub/{entry.alias}" not in card.read_text()
     capsys.readouterr()
-    assert zoo("push --all --namespace team --endpoint shelf") == 0
+    assert zoo("push --all --namespace team") == 0
     assert capsys.readouterr().out.count("there already") == 2
     assert ship() == 0  # another policy than the published one
     assert registry.find("cartpole").commit is None
