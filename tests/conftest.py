@@ -16,7 +16,7 @@ import torch
 
 torch.set_num_threads(1)
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; children inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -152,9 +152,9 @@ def _trained_on(policies: Mapping[str, SequenceAlgorithm]) -> str:
         )
     if not is_here(dataset):  # nor is it fetched because a checkpoint names it
         raise ValueError(
-            f"{dataset!r}, which the policies were trained on, is not here: name what to play, with "
-            "--env, --option and --tasks, as in `in-context hub/darkroom --env Darkroom-v0 --option "
-            "observation=box --tasks 41 25`; or make the set, or fetch it, and name it by --dataset"
+            f"{dataset!r}, which the policies were trained on, is not here: name what to play by "
+            "--env, --option and --tasks (`in-context hub/darkroom --env Darkroom-v0 --option "
+            "observation=box --tasks 41 25`); or make the set, or fetch it"
         )
     return dataset
 

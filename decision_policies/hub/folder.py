@@ -82,8 +82,11 @@ def commit_files(
                     "push was made upon: somebody else pushed. Nothing was changed; look at what "
                     "they did, and push again"
                 )
-            if not (repository / commit).exists():
-                staged.rename(repository / commit)
+            place = repository / commit
+            if place.exists() and not _holds(place, files):  # damaged since it was written
+                shutil.rmtree(place)
+            if not place.exists():
+                staged.rename(place)
             _point(repository / REFS / branch, commit)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -105,9 +108,14 @@ def name_of(parent: str | None, files: Mapping[str, bytes]) -> str:
 
 
 def _read_back(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, content in files.items():
-        if (folder / name).read_bytes() != content:
-            raise HubError(f"{folder / name} reads back otherwise than it was written: the disk?")
+    if not _holds(folder, files):
+        raise HubError(f"{folder} reads back otherwise than it was written: the disk?")
+
+
+def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
+    """Whether a folder has these files, with this content."""
+    places = {name: folder / name for name in files}
+    return all(p.is_file() and p.read_bytes() == files[name] for name, p in places.items())
 
 
 def _point(path: Path, commit: str) -> None:

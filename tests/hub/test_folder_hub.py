@@ -212,3 +212,15 @@ def test_figures_that_cannot_be_written_as_json_are_refused(original: Path, tmp_
     with pytest.raises(ValueError, match="not JSON compliant"):
         send(tmp_path, original, results={"mean_reward": float("nan")})
     assert not state(tmp_path)
+
+
+def test_damaged_commit_is_put_right_by_a_push_of_its_content_to_another_branch(
+    original: Path, tmp_path: Path
+) -> None:
+    first = send(tmp_path, original)
+    weights = tmp_path / REPO / first.commit / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + b"?")
+    again = send(tmp_path, original, revision="dev")
+    assert again.commit == first.commit
+    assert weights.read_bytes() == whole
