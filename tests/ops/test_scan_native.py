@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from decision_policies import backends
+from decision_policies.models import native_step
 from decision_policies.ops import scan_native, scan_torch, selective_scan
 from decision_policies.ops.native import library
 from tests.ops.test_selective_scan import error, make_arguments, values_and_gradients
@@ -283,3 +285,21 @@ def test_the_package_builds_with_and_without_a_compiler(
     assert done.returncode == 0, done.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     assert wheel.name.endswith("none-any.whl") == (compiler == "false")
+
+
+def test_both_languages_have_the_same_numbers() -> None:
+    folder = library.HERE
+    text = (folder / "scan.h").read_text() + (folder / "step.h").read_text()
+    known = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)", text)}
+    ours = {"CHUNK": scan_native.CHUNK, "PANEL": native_step.PANEL, "TILE": native_step.TILE}
+    assert known == ours
+    codes, activations = re.findall(r"enum \w+ \{ (.*?) \};", text)
+    for code, name in enumerate(codes.split(", ")):
+        assert getattr(native_step, name) == code
+    assert tuple(activations.lower().split(", ")) == native_step.ACTIVATIONS
+    fields = re.search(r"struct op \{(.*?)\n\};", text, re.DOTALL)
+    assert fields is not None
+    declared = re.findall(
+        r"[*]?(\w+)(?=[,;])", re.sub(r"/\*.*?\*/", "", fields[1], flags=re.DOTALL)
+    )
+    assert tuple(name.rstrip("_") for name in native_step.SLOTS) == tuple(declared)
