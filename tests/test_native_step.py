@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -27,10 +27,9 @@ from decision_policies.contexts import (
 )
 from decision_policies.laws.cases import sample
 from decision_policies.learning.optimisation import make_optimizer
-from decision_policies.models import SequenceModel, native_runner
-from decision_policies.ops.native import library
+from decision_policies.models import SequenceModel, TokenModel, native_runner
 from decision_policies.spaces import model_shape
-from tests.ops.test_scan_native import forget, reason
+from tests.kernels import reason
 
 BOX = spaces.Box(-np.inf, np.inf, (5,))
 SYSTEMS: dict[str, SequenceAlgorithm] = {
@@ -50,24 +49,7 @@ SPACES: list[tuple[gym.Space[Any], gym.Space[Any]]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _looked_for_again() -> Iterator[None]:
-    yield
-    forget()
-
-
-@pytest.fixture(params=library.INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    why = reason(monkeypatch, request.param)
-    if why:
-        pytest.skip(why)
-    return str(request.param)
-
-
-@pytest.fixture
-def library_is_there() -> None:
-    if library.native().library is None:
-        pytest.skip(library.native().reason)
+pytestmark = pytest.mark.usefixtures("looked_for_again")
 
 
 def model_of(
@@ -196,7 +178,12 @@ def test_learning_on_is_seen_at_once_and_any_change_at_the_next_beginning() -> N
     known = native_runner.native_step(model)
     assert known is not None and known.current()
     next(model.parameters()).data.mul_(1.5)  # torch does not count what goes by `data`
-    assert native_runner.native_step(model) not in (None, known)
+    again = native_runner.native_step(model)
+    assert again is not None and again is not known
+    assert native_runner.native_step(model) is again
+    assert isinstance(model, TokenModel)
+    model.norm.weight = torch.nn.Parameter(2 * model.norm.weight.detach())
+    assert native_runner.native_step(model) is not again
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -218,17 +205,32 @@ def test_models_that_are_not_known_act_by_torch(caplog: pytest.LogCaptureFixture
     for algorithm in unknown:
         with caplog.at_level(logging.INFO):
             model = algorithm.make_policy(*SPACES[0]).model
-            assert isinstance(make_context(model, 1, "recurrent"), RecurrentContext)
-    assert caplog.text.count("the model acts by torch") == 3
-    low = model_of("DeMa").bfloat16()
-    assert native_runner.native_step(low) is None
+            for _ in range(2):
+                assert isinstance(make_context(model, 1, "recurrent"), RecurrentContext)
+    assert caplog.text.count("the model acts by torch") == 3  # once each
+    low = model_of("DeMa")
+    assert native_runner.native_step(low) is not None
+    assert native_runner.native_step(low.bfloat16()) is None
 
 
 @pytest.mark.usefixtures("library_is_there")
 def test_a_step_that_differs_from_its_model_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("DeMa")
     monkeypatch.setattr(native_runner, "TOLERANCE", 1e-12)
-    assert native_runner.native_step(model) is None
+    assert native_runner.native_step(model.train()) is None
+    assert model.training
+
+
+@pytest.mark.usefixtures("library_is_there")
+def test_torch_s_defaults_of_type_and_device_change_nothing() -> None:
+    model = model_of("DeMa")
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        assert native_runner.native_step(model) is not None
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
 
 
 def test_without_the_library_torch_acts(monkeypatch: pytest.MonkeyPatch) -> None:

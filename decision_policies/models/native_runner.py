@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from typing import Any, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ TOLERANCE = 1e-4
 """Largest difference from the model itself that the check before the first use lets pass."""
 
 _KNOWN: WeakKeyDictionary[SequenceModel, NativeStep] = WeakKeyDictionary()
+_TOLD: WeakSet[SequenceModel] = WeakSet()
 
 
 class NativeRunner:
@@ -162,56 +163,65 @@ def native_step(model: SequenceModel) -> NativeStep | None:
     if native().library is None:
         return None
     known = _KNOWN.get(model)
-    if known is not None and known.current() and known.equal():
+    if known is not None and known.describes(model):
         return known
     _KNOWN.pop(model, None)
+    training = model.training
     try:
         step = written(model)
-        _check(step, cast(TokenModel, model))
+        _check(step, cast(TokenModel, model.eval()))
     except NotNativeError as reason:
-        logging.getLogger(__name__).info("the model acts by torch: %s", reason)
+        if model not in _TOLD:
+            _TOLD.add(model)
+            logging.getLogger(__name__).info("the model acts by torch: %s", reason)
         return None
+    finally:
+        model.train(training)
     _KNOWN[model] = step
     return step
 
 
 @torch.inference_mode()
 def _check(step: NativeStep, model: TokenModel) -> None:
-    """Compare two steps of two rows with the model's own.
+    """Compare three steps of two rows with the model's own.
 
     Raises:
         NotNativeError: They differ.
     """
-    generator = torch.Generator().manual_seed(0)
-    training = model.training
-    model.eval()
+    rng = np.random.default_rng(0)  # of numpy: torch's defaults may be of another type or device
     runner = NativeRunner(model, 2, step)
     state: State = model.initial_state(2)
-    encoder, head = model.embedding.observation, model.head
-    action = torch.zeros(2, dtype=torch.int64)
-    if isinstance(head, DiscreteHead):
-        action += int(head.space.start)
-    elif isinstance(head, ContinuousHead):
-        action = head.center.repeat(2, 1).view(2, *head.space.shape)
+    action, reward = _any_action(model), torch.from_numpy(np.ones(2, np.float32))
     last: Step | None = None
     for t in range(3):
-        observations = torch.zeros(2, dtype=torch.int64)
-        if isinstance(encoder, IndexEncoder):
-            observations += encoder.start
-        elif isinstance(encoder, VectorEncoder):
-            drawn = torch.randn(2, len(encoder.mean), generator=generator)
-            shape = model_shape(model.spec.observation_space)
-            observations = (drawn * encoder.std + encoder.mean).view(2, *shape)
-        now = Step(observations, torch.rand(2, generator=generator), torch.full((2,), t))
+        returns = torch.from_numpy(rng.random(2, np.float32))
+        now = Step(_some_observations(model, rng), returns, torch.from_numpy(np.full(2, t)))
         runner.given(now)
         if last is None:
             exact, state = model.act(now, state)
         else:
-            reward = torch.ones(2)
             runner.done(action, reward)
             exact, state = model.commit_and_act(action, reward, last, now, state)
         last = now
         error = np.abs(runner.run() - exact.action.numpy()).max()
         if not error <= TOLERANCE * max(1.0, float(exact.action.abs().max())):
             raise NotNativeError(f"its native step differs by {error}")
-    model.train(training)
+
+
+def _any_action(model: TokenModel) -> Tensor:
+    """Give an action that is possible, for two rows."""
+    if isinstance(model.head, ContinuousHead):
+        return model.head.center.repeat(2, 1).view(2, *model.head.space.shape)
+    assert isinstance(model.head, DiscreteHead)
+    return torch.from_numpy(np.full(2, int(model.head.space.start)))
+
+
+def _some_observations(model: TokenModel, rng: np.random.Generator) -> Tensor:
+    """Draw observations like the data's, of two rows."""
+    encoder = model.embedding.observation
+    if isinstance(encoder, IndexEncoder):
+        return torch.from_numpy(np.full(2, encoder.start))
+    assert isinstance(encoder, VectorEncoder)
+    drawn = torch.from_numpy(rng.normal(size=(2, len(encoder.mean))).astype(np.float32))
+    shape = model_shape(model.spec.observation_space)
+    return (drawn * encoder.std + encoder.mean).view(2, *shape)

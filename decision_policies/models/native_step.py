@@ -90,9 +90,21 @@ class NativeStep:
         """Whether no change of the weights has been counted since they were written down."""
         return sum([x._version for x in self.tensors]) == self.version
 
-    def equal(self) -> bool:
-        """Whether the weights have the values that were written down; not all changes count."""
-        return all(map(torch.equal, self.tensors, self.copies))
+    def describes(self, model: SequenceModel) -> bool:
+        """Whether a model's weights are what was written down, where not all changes count.
+
+        Some go past torch's count, and `model.to` and new parameters change what is to be counted.
+        """
+        tensors = _tensors(model)
+        return (
+            len(tensors) == len(self.tensors)
+            and all(x is y for x, y in zip(tensors, self.tensors, strict=True))
+            and all(
+                x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
+                for x, y in zip(tensors, self.copies, strict=True)
+            )
+            and self.current()
+        )
 
     def keep(self, array: NDArray[np.generic]) -> int:
         """Keep an array, and give its address."""
@@ -150,15 +162,16 @@ def written(model: SequenceModel) -> NativeStep:
     """
     if type(model) is not TokenModel or not model.embedding.interleaved:
         raise NotNativeError(f"{type(model).__name__} is not a TokenModel of the layout B3LD")
-    tensors = [*model.parameters(), *model.buffers()]
+    tensors = _tensors(model)
     floats = [x for x in tensors if x.is_floating_point()]
     if any(x.dtype != torch.float32 or x.device.type != "cpu" or x.is_inference() for x in floats):
         raise NotNativeError("its weights are not float32 on the CPU")
     embedding = model.embedding
     given = embedding.acting_token + 1
+    if embedding.tokens_per_step > TILE:
+        raise NotNativeError(f"a step has {embedding.tokens_per_step} tokens")
     step = NativeStep(embedding.tokens_per_step - given, given, tensors=tensors)
     step.version = sum([x._version for x in tensors])
-    step.copies = [x.detach().clone() for x in tensors]
     x = step.buffer(embedding.d_model)
     _write_embedding(step, model, embedding, x)
     _write_mixer(step, model.backbone, x)
@@ -172,6 +185,7 @@ def written(model: SequenceModel) -> NativeStep:
     step.parameters = head.n_features
     out = step.buffer(head.n_features)
     step.linear(head.linear, y, out, token=1, activation=ACTIVATIONS.index(squash))
+    step.copies = [x.detach().clone() for x in tensors]
     return step
 
 
@@ -300,6 +314,10 @@ _BRANCHES: dict[type[Mixer], Callable[[NativeStep, Any, Buffer, Buffer], None]] 
     Pointwise: _write_pointwise,
     DenseWindow: _write_window,
 }
+
+
+def _tensors(model: SequenceModel) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def _whole(floats: int, unit: int) -> int:

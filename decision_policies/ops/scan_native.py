@@ -91,8 +91,10 @@ def problem() -> str:
         return native().reason
     generator = torch.Generator().manual_seed(0)
     rows, length, width, n = 3, CHUNK + 3, 19, 17
-    shapes = [(rows, length, width)] * 2 + [(width, n)] + [(rows, length, n)] * 2
-    drawn = [torch.randn(*s, generator=generator) for s in [*shapes, (width,), (rows, n, width)]]
+    shapes: list[tuple[int, ...]] = [(rows, length, width)] * 2  # of u, delta, A, B, C, D and state
+    shapes += [(width, n), (rows, length, n), (rows, length, n), (width,), (rows, n, width)]
+    plain: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+    drawn = [torch.randn(shape, **plain) for shape in shapes]
     drawn[1], drawn[2] = drawn[1].exp(), -drawn[2].exp()
     with torch.inference_mode(False), torch.enable_grad():
         results = []
@@ -129,8 +131,7 @@ def _forward(
     state: Tensor | None,
     kept: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    y = torch.empty(u.shape)
-    last = torch.empty(len(u), *rates.shape)
+    y, last = u.new_empty(u.shape), u.new_empty(len(u), *rates.shape)
     state = None if state is None else state.contiguous()
     rows = _Rows(u, delta, B, C, state, y, last, kept)
     _call("scan_forward", rows, rates, D.contiguous())
@@ -145,7 +146,7 @@ class _Scan(torch.autograd.Function):
         u, delta, A, B, C, D, state = tensors
         u, delta, B, C = (_dense(x) for x in (u, delta, B, C))
         rates = _rates(A)
-        kept = torch.empty(len(u), -(-u.shape[1] // CHUNK), *rates.shape)
+        kept = u.new_empty(len(u), -(-u.shape[1] // CHUNK), *rates.shape)
         ctx.save_for_backward(u, delta, rates, B, C, D, kept)
         ctx.set_materialize_grads(False)
         return _forward(u, delta, rates, B, C, D, state, kept)
@@ -155,10 +156,11 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         grad_y, grad_last = gradients
         u, delta, rates, B, C, D, kept = ctx.saved_tensors
-        grad_y = torch.zeros(u.shape) if grad_y is None else grad_y.contiguous()
-        shape = (len(u), *rates.shape)
-        carry = torch.zeros(shape) if grad_last is None else grad_last.contiguous().clone()
-        grads = [torch.empty(x.shape) for x in (u, delta, B, C)]
+        grad_y = u.new_zeros(u.shape) if grad_y is None else grad_y.contiguous()
+        carry = u.new_zeros(len(u), *rates.shape)
+        if grad_last is not None:
+            carry.copy_(grad_last)
+        grads = [u.new_empty(x.shape) for x in (u, delta, B, C)]
         rows = _Rows(u, delta, B, C, None, None, None, kept, grad_y, carry, *grads)
         grad_A, grad_D = _call("scan_backward", rows, rates, D.contiguous())
         grad_state = carry if ctx.needs_input_grad[6] else None

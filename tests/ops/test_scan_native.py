@@ -19,6 +19,7 @@ from decision_policies import backends
 from decision_policies.models import native_step
 from decision_policies.ops import scan_native, scan_torch, selective_scan
 from decision_policies.ops.native import library
+from tests.kernels import forget, reason
 from tests.ops.test_selective_scan import error, make_arguments, values_and_gradients
 
 ROOT = Path(__file__).parents[2]
@@ -37,32 +38,7 @@ SIZES = [
 ]
 
 
-def forget() -> None:
-    """Let the next call look for the library again."""
-    for found in (library.native, scan_native.problem, library.function):
-        found.cache_clear()
-
-
-def reason(monkeypatch: pytest.MonkeyPatch, choice: str = "") -> str:
-    """Look again under that choice; say why the library is not used."""
-    monkeypatch.setenv(library.SWITCH, choice)
-    forget()
-    return scan_native.problem()
-
-
-@pytest.fixture(autouse=True)
-def _looked_for_again() -> Iterator[None]:
-    yield
-    forget()
-
-
-@pytest.fixture(params=library.INSTRUCTION_SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each instruction set that was built and that this processor has."""
-    why = reason(monkeypatch, request.param)
-    if why:
-        pytest.skip(why)
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("looked_for_again")
 
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
@@ -131,9 +107,8 @@ def test_a_row_and_a_step_are_bit_equal_alone_and_among_others() -> None:
 
 
 @pytest.mark.parametrize("swapped", [(0,), (1, 2), (0, 1, 2, 3, 4)], ids=str)
+@pytest.mark.usefixtures("library_is_there")
 def test_strides_may_be_any(swapped: tuple[int, ...]) -> None:
-    if scan_native.problem():
-        pytest.skip(scan_native.problem())
     plain = make_arguments(4, 17, 6, 5, dtype=torch.float32)
     strided = [x.repeat_interleave(2, dim=-1)[..., ::2] for x in plain]
     for i in swapped:
@@ -159,9 +134,7 @@ def test_low_precision_goes_in_and_out_while_the_state_stays_float32() -> None:
 
 
 @pytest.fixture
-def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if scan_native.problem():
-        pytest.skip(scan_native.problem())
+def three_threads(monkeypatch: pytest.MonkeyPatch, library_is_there: None) -> Iterator[None]:
     monkeypatch.setattr(scan_native, "WORTH_A_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -207,7 +180,7 @@ def test_a_process_forked_after_threads_ran_has_threads_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "no C compiler was found"),
+        (None, "is not there: no C compiler"),
         (b"", "cannot be loaded"),
         (b"\x7fELF garbage", "cannot be loaded"),
     ],
@@ -234,16 +207,14 @@ def test_a_library_that_is_missing_or_broken_is_done_without(
         selective_scan(*make_arguments(2, 3, 4, 5, torch.float32), backend="native")
 
 
+@pytest.mark.usefixtures("library_is_there")
 def test_a_library_of_other_source_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    if scan_native.problem():
-        pytest.skip(scan_native.problem())
     monkeypatch.setattr(library, "source_digest", lambda: "0" * 16)
     assert "built from other source" in reason(monkeypatch)
 
 
+@pytest.mark.usefixtures("library_is_there")
 def test_a_library_that_computes_wrongly_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    if scan_native.problem():
-        pytest.skip(scan_native.problem())
     monkeypatch.setattr(scan_torch, "selective_scan", wrong_scan)
     assert "failed its check" in reason(monkeypatch)
 
@@ -261,9 +232,23 @@ def test_the_switch_turns_it_off_and_refuses_what_it_does_not_know(
         reason(monkeypatch, "avx9")
 
 
+@pytest.mark.usefixtures("library_is_there")
+def test_torch_s_defaults_of_type_and_device_change_nothing() -> None:
+    arguments = make_arguments(2, 20, 9, 5, dtype=torch.float32)
+    before = scanned(arguments)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        after = scanned(arguments)
+        forget()
+        assert scan_native.problem() == ""
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert all(map(torch.equal, before, after))
+
+
 def test_float64_is_not_for_the_library() -> None:
-    if scan_native.problem():
-        pytest.skip(scan_native.problem())
     with pytest.raises(ValueError, match="float32 and bfloat16 tensors on the CPU only"):
         selective_scan(*make_arguments(2, 3, 4, 5), backend="native")
 

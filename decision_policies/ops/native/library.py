@@ -76,7 +76,8 @@ def _load(choice: str) -> Native:
     if choice == "off":
         return Native(None, "", f"{SWITCH}=off")
     if not PATH.exists():
-        return Native(None, "", "no C compiler was found when the package was installed")
+        why = f"{PATH.name} is not there: no C compiler when the package was installed?"
+        return Native(None, "", why)
     try:
         library = ctypes.CDLL(str(PATH))
         for function in (library.source_digest, library.instruction_set):
