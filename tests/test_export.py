@@ -25,8 +25,9 @@ from decision_policies import (
     SequencePolicy,
     export_step,
 )
-from decision_policies import export as module
 from decision_policies.errors import ExportError
+from decision_policies.export import exporting
+from decision_policies.export.step import ActingStep, Likeliest
 from decision_policies.models import make_head
 from decision_policies.nets import Attention
 from tests.fixtures import tiny_policy, tiny_spaces
@@ -144,14 +145,17 @@ def test_two_rows_with_episodes_of_their_own_are_exported_for_torch(
         spaces.Box(-2.0, 3.0, (2, 2), np.float64),
         spaces.Box(0, 9, (4,), np.uint8),
         spaces.Box(-np.inf, np.inf, (4,)),
+        spaces.MultiDiscrete(np.array([[2], [3]]), start=np.array([[0], [-1]])),
+        spaces.MultiBinary((2, 2)),
     ],
     ids=str,
 )
 def test_the_action_is_the_heads_own(space: spaces.Space[Any]) -> None:
     head: Any = make_head(8, space)
-    parameters = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.randn(50, head.linear.out_features, generator=generator)
     expected = head.act(parameters.numpy(), True, np.random.default_rng())
-    chosen = module._Likeliest(head)(parameters).numpy()
+    chosen = Likeliest(head)(parameters).numpy()
     assert chosen.dtype == expected.dtype
     np.testing.assert_allclose(chosen, expected, rtol=1e-6)
 
@@ -221,10 +225,10 @@ def test_a_function_that_differs_from_the_policy_is_not_written(
     def write(step: Any, example: Any, about: str) -> tuple[bytes, Any]:
         for parameter in step.model.head.parameters():
             parameter += 0.01
-        other = module._ActingStep(policy, 1)
+        other = ActingStep(policy, 1)
         return b"", lambda given: other(*given)
 
-    monkeypatch.setattr(module, "_torch", write)
+    monkeypatch.setattr(exporting, "to_torch", write)
     with pytest.raises(ExportError, match=r"differs from the policy by \d.* in step 0"):
         export_step(policy, tmp_path / "policy.pt2", format="torch")
     assert not list(tmp_path.iterdir())
