@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ class Row:
         ours: Seconds of our side, of CPU time unless `what` says otherwise.
         peer: Name of the other side.
         theirs: Its seconds.
-        spread: Quartiles of the rounds' ratios; NaN where a row has none.
+        spread: Quartiles of the rounds' ratios; None where a row has none.
         at_least: How many times as fast we want to be; None where nothing is wanted.
     """
 
@@ -28,7 +27,7 @@ class Row:
     ours: float
     peer: str
     theirs: float
-    spread: tuple[float, float] = (math.nan, math.nan)
+    spread: tuple[float, float] | None = None
     at_least: float | None = None
 
     @property
@@ -38,8 +37,7 @@ class Row:
 
     def line(self) -> str:
         """Write the row of a Markdown table."""
-        low, high = self.spread
-        spread = "" if math.isnan(low) else f" ({low:.3g} to {high:.3g})"
+        spread = "" if self.spread is None else " ({:.3g} to {:.3g})".format(*self.spread)
         wanted = verdict = ""
         if self.at_least is not None:
             wanted, verdict = f"{self.at_least:.3g}", "yes" if self.ratio >= self.at_least else "no"
@@ -67,13 +65,13 @@ def rows() -> list[Row]:
 def write(path: Path, measured: list[Row], machine: dict[str, str]) -> None:
     """Keep rows as JSON."""
     value = {"machine": machine, "rows": [asdict(row) for row in measured]}
-    path.write_text(json.dumps(value, indent=1) + "\n")
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> list[Row]:
     """Read what `write` has kept."""
     stored = json.loads(path.read_text())["rows"]
-    return [Row(**{**row, "spread": tuple(row["spread"])}) for row in stored]
+    return [Row(**{**row, "spread": row["spread"] and tuple(row["spread"])}) for row in stored]
 
 
 def fallen(measured: list[Row], stored: list[Row]) -> list[str]:
