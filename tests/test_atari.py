@@ -1,11 +1,10 @@
-"""make_atari, as far as it goes without the games, and with them where they are installed."""
+"""make_atari with the games, and what is said without them."""
 
 from __future__ import annotations
 
 import re
 import sys
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,6 @@ from decision_policies import evaluate_policy
 from decision_policies.envs import make_atari
 from tests.fixtures import tiny_algorithm
 from tests.test_examples import run
-
-MISSING = [name for name in ("ale_py", "cv2") if find_spec(name) is None]
-needs_games = pytest.mark.skipif(
-    bool(MISSING), reason=f"{' and '.join(MISSING)} not installed: the games are the extra [atari]"
-)
 
 
 @pytest.mark.parametrize("module", ["ale_py", "cv2"])
@@ -41,7 +35,6 @@ def test_the_example_learns_from_images_without_any_game(tmp_path: Path) -> None
     assert float(obtained[1]) > 45  # twice what random play obtains
 
 
-@needs_games
 @pytest.mark.parametrize("name", ["space_invaders", "SpaceInvaders", "Space_invaders"])
 def test_games_are_found_by_either_spelling(name: str) -> None:
     env = make_atari(name, frame_stack=2)
@@ -50,7 +43,6 @@ def test_games_are_found_by_either_spelling(name: str) -> None:
     assert env.spec is not None and env.spec.kwargs["repeat_action_probability"] == 0.0
 
 
-@needs_games
 def test_an_unknown_game_is_named_with_similar_ones() -> None:
     with pytest.raises(ValueError, match="no Atari game 'brekout'; did you mean 'breakout'"):
         make_atari("brekout")
@@ -58,7 +50,6 @@ def test_an_unknown_game_is_named_with_similar_ones() -> None:
         make_atari("xqzw")
 
 
-@needs_games
 def test_an_episode_is_a_whole_game_with_raw_scores_and_no_help() -> None:
     env = make_atari("breakout")
     observation, info = env.reset(seed=1)
@@ -74,7 +65,6 @@ def test_an_episode_is_a_whole_game_with_raw_scores_and_no_help() -> None:
     assert sorted(set(lives)) == [0, 1, 2, 3, 4, 5]
 
 
-@needs_games
 def test_equal_seeds_are_equal_games() -> None:
     starts = []
     for seed in (7, 7, 8):
@@ -86,7 +76,6 @@ def test_equal_seeds_are_equal_games() -> None:
     assert not np.array_equal(starts[0], starts[2])
 
 
-@needs_games
 def test_a_policy_is_evaluated_on_a_game() -> None:
     policy = tiny_algorithm(n_layers=1).make_policy(
         spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Discrete(4), clip_rewards=True
