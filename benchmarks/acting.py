@@ -6,9 +6,11 @@ import torch
 
 torch.set_num_threads(1)
 
+import os  # noqa: E402
 import statistics  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 
 import numpy as np  # noqa: E402
 from gymnasium.spaces import Box  # noqa: E402
@@ -17,6 +19,7 @@ from stable_baselines3.ppo import MlpPolicy  # noqa: E402
 from benchmarks.ledger import Row, note  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
 from decision_policies import DeMa, SequencePolicy  # noqa: E402
+from decision_policies.ops.native import library  # noqa: E402
 from decision_policies.spec import Inference  # noqa: E402
 
 OBSERVATION = Box(-np.inf, np.inf, (11,))
@@ -32,6 +35,12 @@ SETTINGS: list[tuple[Inference, int]] = [
 CALLS = 10
 COSTS = {("recurrent", 1): 0.7, ("staggered", 1): 1.0, ("recurrent", 64): 6.0}
 """What a predict is to cost at most, in predicts of the peer."""
+WITHOUT_LIBRARY: dict[tuple[Inference, int], float | None] = {
+    ("recurrent", 1): 3.5,
+    ("staggered", 1): 3.5,
+    ("recurrent", 64): None,
+}
+"""The same where no compiler was at hand, and NumPy carries the state."""
 
 
 def make_ppo() -> MlpPolicy:
@@ -70,6 +79,42 @@ def acting_ppo(ppo: MlpPolicy, envs: int) -> Callable[[], None]:
     return call
 
 
+def compare(
+    policy: SequencePolicy,
+    ppo: MlpPolicy,
+    envs: int,
+    repeats: int,
+    most: float | None,
+    how: str = "",
+) -> None:
+    """Time one setting, print it and note it."""
+    timing = paired(acting(policy, envs), acting_ppo(ppo, envs), repeats, warmup=3)
+    what = f"{policy.inference} predict of DeMa{how}, {envs} environment{'s' if envs > 1 else ''}"
+    times = timing.left / CALLS, "Stable-Baselines3's PPO MlpPolicy", timing.right / CALLS
+    note(Row(what, *times, timing.spread, None if most is None else 1 / most))
+    print(
+        f"{policy.inference + how:20} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
+        f" {timing.right / CALLS * 1e3:7.3f} ms {1 / timing.ratio:9.1f}x",
+        flush=True,
+    )
+
+
+@contextmanager
+def without_library() -> Iterator[None]:
+    """Let policies that begin to act do so as if no native library had been built."""
+    before = os.environ.get(library.SWITCH)
+    os.environ[library.SWITCH] = "off"
+    library.native.cache_clear()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[library.SWITCH]
+        else:
+            os.environ[library.SWITCH] = before
+        library.native.cache_clear()
+
+
 def early_and_late(policy: SequencePolicy, predicts: int, late: int) -> tuple[float, float]:
     """Time single predicts around step 10 of fresh sessions and after step `late` of one session.
 
@@ -105,19 +150,13 @@ def main(repeats: int = 25, predicts: int = 2000, late: int = 10_000) -> None:
     print("one predict, numpy in and out: DeMa's default with its return-to-go, against the")
     print("deterministic predict of Stable-Baselines3's PPO with two layers of 256; one thread,")
     print(f"CPU time, medians of {repeats} alternating runs of {CALLS} predicts")
-    print(f"{'inference':12} {'envs':>5} {'ours':>10} {'PPO':>10}   ours/PPO")
+    print(f"{'inference':20} {'envs':>5} {'ours':>10} {'PPO':>10}   ours/PPO")
     for inference, envs in SETTINGS:
-        ours = acting(policy.fork(inference=inference), envs)
-        timing = paired(ours, acting_ppo(ppo, envs), repeats, warmup=3)
-        what = f"{inference} predict of DeMa, {envs} environment{'s' if envs > 1 else ''}"
-        times = timing.left / CALLS, "Stable-Baselines3's PPO MlpPolicy", timing.right / CALLS
-        most = COSTS.get((inference, envs))
-        note(Row(what, *times, timing.spread, None if most is None else 1 / most))
-        print(
-            f"{inference:12} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
-            f" {timing.right / CALLS * 1e3:7.3f} ms {1 / timing.ratio:9.1f}x",
-            flush=True,
-        )
+        fork, most = policy.fork(inference=inference), COSTS.get((inference, envs))
+        compare(fork, ppo, envs, repeats, most)
+    with without_library():
+        for (inference, envs), most in WITHOUT_LIBRARY.items():
+            compare(policy.fork(inference=inference), ppo, envs, repeats, most, " by NumPy")
     print(f"\none environment, medians of {predicts} predicts near step 10 and step {late}")
     for inference in ("recurrent", "staggered"):
         early, later = early_and_late(policy.fork(inference=inference), predicts, late)

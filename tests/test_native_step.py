@@ -1,4 +1,4 @@
-"""The native step: the same actions as the model's own, whatever happens to rows and weights."""
+"""A written step, native or by NumPy: the model's own actions, whatever rows and weights do."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ from decision_policies.contexts import (
 from decision_policies.laws.cases import sample
 from decision_policies.learning.optimisation import make_optimizer
 from decision_policies.models import SequenceModel, TokenModel, native_runner
+from decision_policies.models.native_step import ACTIVATIONS
+from decision_policies.models.numpy_activations import ACTIVATE
+from decision_policies.ops.backends import backends
+from decision_policies.ops.native import library
 from decision_policies.spaces import model_shape
 from tests.kernels import reason
 
@@ -97,6 +101,16 @@ class Life:
         return executed, next(marked), step, next(marked)
 
 
+@pytest.fixture(params=[*library.INSTRUCTION_SETS, "numpy"])
+def engine(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, looked_for_again: None
+) -> None:
+    """Each instruction set that this processor has, and NumPy."""
+    why = reason(monkeypatch, "off" if request.param == "numpy" else request.param)
+    if request.param != "numpy" and library.native().library is None:
+        pytest.skip(why)
+
+
 def native_of(model: SequenceModel, rows: int) -> NativeContext:
     context = make_context(model, rows, "recurrent")
     assert isinstance(context, NativeContext)
@@ -117,8 +131,8 @@ def difference(left: Context, right: Context, life: Life, steps: int) -> float:
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @pytest.mark.parametrize("name", SYSTEMS)
-@pytest.mark.usefixtures("instruction_set")
-def test_native_and_torch_predict_the_same(
+@pytest.mark.usefixtures("engine")
+def test_the_written_step_and_torch_predict_the_same(
     name: str, space: tuple[gym.Space[Any], gym.Space[Any]]
 ) -> None:
     model = model_of(name, *space)
@@ -154,7 +168,7 @@ def test_a_row_is_bit_equal_alone_and_among_others() -> None:
         assert torch.equal(among, one.advance(done, cleared, alone).action)
 
 
-@pytest.mark.usefixtures("library_is_there")
+@pytest.mark.usefixtures("engine")
 def test_weights_that_change_are_taken_over() -> None:
     model = model_of("DMM")
     ours, theirs, life = native_of(model, 3), RecurrentContext(model, 3), Life(model, 3)
@@ -187,7 +201,7 @@ def test_learning_on_is_seen_at_once_and_any_change_at_the_next_beginning() -> N
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-@pytest.mark.usefixtures("library_is_there")
+@pytest.mark.usefixtures("engine")
 def test_a_copy_goes_on_by_itself(copied: Callable[[NativeContext], NativeContext]) -> None:
     model = model_of("DeMa")
     ours, life = native_of(model, 3), Life(model, 3)
@@ -233,9 +247,31 @@ def test_torch_s_defaults_of_type_and_device_change_nothing() -> None:
         torch.set_default_device(None)
 
 
-def test_without_the_library_torch_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_numpy_carries_and_torch_encodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert reason(monkeypatch, "off")
-    assert isinstance(make_context(model_of("DeMa"), 1, "recurrent"), RecurrentContext)
+    assert backends()["step"] == "numpy"
+    model = model_of("DeMa")
+    assert isinstance(make_context(model, 1, "recurrent"), NativeContext)
+    assert isinstance(make_context(model, 1, "window"), WindowContext)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_numpy_s_activations_are_torch_s(activation: str) -> None:
+    exact: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "none": lambda x: x,
+        "tanh": torch.tanh,
+        "softplus": torch.nn.functional.softplus,
+        "relu": torch.relu,
+        "gelu": torch.nn.functional.gelu,
+        "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    }
+    x = np.concatenate((np.linspace(-12, 12, 999), [-200, -40, 40, 200])).astype(np.float32)
+    wanted = exact[activation](torch.from_numpy(x.copy()))
+    if (activate := ACTIVATE[activation]) is not None:
+        activate(x)
+    torch.testing.assert_close(torch.from_numpy(x), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("library_is_there")

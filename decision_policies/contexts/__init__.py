@@ -5,7 +5,8 @@ that may start their episodes at different times. They differ in what the model 
 
 - `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
 - `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
-- `NativeContext`, `NativeWindowContext`: the same by the native library, for the models it knows.
+- `NativeContext`, `NativeWindowContext`: the same by the native library, for the models it knows;
+  without the library, NumPy carries the state, and torch encodes windows, whose tokens are many.
 - `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
@@ -20,6 +21,7 @@ from decision_policies.contexts.recurrent import RecurrentContext, StaggeredCont
 from decision_policies.contexts.window import WindowContext
 from decision_policies.models.model import SequenceModel
 from decision_policies.models.native_runner import native_step
+from decision_policies.ops.native.library import native
 from decision_policies.spec import Inference
 
 __all__ = [
@@ -46,10 +48,10 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
     length = model.spec.context_length
     if inference == "recurrent" and model.spec.context_episodes is not None:
         return LifetimeContext(model, rows, model.spec.context_episodes)
-    native = native_step(model) is not None
     if inference == "window":
-        return (NativeWindowContext if native else WindowContext)(model, rows, length)
-    carried = NativeContext if native else RecurrentContext
+        known = native().library is not None and native_step(model) is not None
+        return (NativeWindowContext if known else WindowContext)(model, rows, length)
+    carried = RecurrentContext if native_step(model) is None else NativeContext
     if inference == "recurrent":
         return carried(model, rows)
     return StaggeredContext(carried(model, 2 * rows), rows, length)

@@ -1,4 +1,4 @@
-"""Recurrent and window contexts by the native library, at a fraction of torch's cost."""
+"""Recurrent and window contexts by the native library or NumPy, at a fraction of torch's cost."""
 
 from __future__ import annotations
 

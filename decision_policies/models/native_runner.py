@@ -1,4 +1,4 @@
-"""Run a model's step by the native library: arrays in, arrays out, the state kept in place."""
+"""Run a model's step by the native library, or by NumPy where there is none: arrays in and out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from decision_policies.models.encoders import IndexEncoder, VectorEncoder
 from decision_policies.models.heads import ContinuousHead, DiscreteHead
 from decision_policies.models.model import SequenceModel, TokenModel
 from decision_policies.models.native_step import Floats, NativeStep, NotNativeError, written
+from decision_policies.models.numpy_step import NumpyStep, Rows
 from decision_policies.ops.native.library import function, native
 from decision_policies.spaces import model_shape
 from decision_policies.tree import State
@@ -77,18 +78,23 @@ class NativeRunner:
         return step
 
     def _bind(self) -> None:
-        """Hand the library the addresses of everything, once and for all steps."""
-        step = self.step
+        """Bind the step to the arrays, once and for all steps."""
+        step, model = self.step, self.model
+        encoder = model.embedding.observation
+        self._start = encoder.start if isinstance(encoder, IndexEncoder) else None
+        if isinstance(encoder, VectorEncoder):
+            self._mean, self._std = encoder.mean.numpy(), encoder.std.numpy()
+        self._numpy: NumpyStep | None = None
+        if native().library is None:
+            rows = Rows(self._input, self._before, self._now, self.state, self._output)
+            self._numpy = NumpyStep(step, rows)
+            return
         self._ops = np.array(step.ops, np.int64)
         self._scratch = np.zeros(step.scratch, np.float32)
         arrays = (self._input, self._before, self._now, self.fresh, self.state, self._scratch)
         slots = [self._ops.ctypes.data, len(step.ops), step.done, step.given, *self._input.shape]
         slots += [step.size, *(x.ctypes.data for x in arrays)]
         slots += [step.parameters, self._output.ctypes.data]
-        encoder = self.model.embedding.observation
-        self._start = encoder.start if isinstance(encoder, IndexEncoder) else None
-        if isinstance(encoder, VectorEncoder):
-            self._mean, self._std = encoder.mean.numpy(), encoder.std.numpy()
         self._slots = (ctypes.c_int64 * len(slots))(*slots)
         self._call = function("policy_step")
 
@@ -133,7 +139,10 @@ class NativeRunner:
 
     def run(self) -> Floats:
         """Predict from what was taken in, (n, P), and carry the state on; no row is fresh then."""
-        self._call(self._slots)
+        if self._numpy is not None:
+            self._numpy.run(self.fresh)
+        else:
+            self._call(self._slots)
         self.fresh[:] = False
         return self._output.copy()
 
@@ -152,16 +161,14 @@ def _revived(
 
 
 def native_step(model: SequenceModel) -> NativeStep | None:
-    """Write a model's step down, where the native library can run it.
+    """Write a model's step down, for the native library or NumPy to run.
 
     What was written is compared with the model before it is used, and written again when the
     weights have changed.
 
     Returns:
-        The step; None where there is no library, or the model has parts that it does not know.
+        The step; None if the model has parts that cannot be written down.
     """
-    if native().library is None:
-        return None
     known = _KNOWN.get(model)
     if known is not None and known.describes(model):
         return known
@@ -205,7 +212,7 @@ def _check(step: NativeStep, model: TokenModel) -> None:
         last = now
         error = np.abs(runner.run() - exact.action.numpy()).max()
         if not error <= TOLERANCE * max(1.0, float(exact.action.abs().max())):
-            raise NotNativeError(f"its native step differs by {error}")
+            raise NotNativeError(f"its step as it was written down differs by {error}")
 
 
 def _any_action(model: TokenModel) -> Tensor:

@@ -1,5 +1,7 @@
 """Write a model as the list of operations that `ops/native/step.c` runs: a whole step in one call.
 
+Where there is no native library, `numpy_step.py` runs the same list.
+
 A step of a small network is a hundred torch operators of a few microseconds each, most of which
 is the cost of calling them. Models that this file does not know act by torch.
 """
@@ -39,7 +41,7 @@ Floats = NDArray[np.float32]
 
 
 class NotNativeError(Exception):
-    """The model has a part that the native step does not know."""
+    """The model has a part that cannot be written down."""
 
 
 class Buffer(NamedTuple):
@@ -61,6 +63,7 @@ class NativeStep:
     Attributes:
         ops: The operations, (count, slots).
         arrays: What their addresses point to.
+        rooms: The buffers, in the order of their offsets.
         done: Tokens of a step's end.
         given: Tokens of what is known of the next step.
         width: Floats of a row's input.
@@ -77,6 +80,7 @@ class NativeStep:
     given: int
     ops: list[list[int]] = field(default_factory=list)
     arrays: list[NDArray[np.generic]] = field(default_factory=list)
+    rooms: list[Buffer] = field(default_factory=list)
     width: int = 0
     size: int = 0
     scratch: int = 0
@@ -124,6 +128,7 @@ class NativeStep:
         """Make room for a vector of each token; `before` tokens more in front of each row."""
         tokens, token = self.done + self.given, _whole(width, PANEL)
         made = Buffer(self.scratch, (tokens + before) * token, token)
+        self.rooms.append(made)
         self.scratch += TILE // self.given * made.row + PANEL
         return made
 
