@@ -19,10 +19,12 @@ PAGE, STORED = FOLDER / "RESULTS.md", FOLDER / "results.json"
 PACKAGES = ("torch", "numpy", "stable_baselines3", "transformers", "mambapy", "minari")
 QUICK: dict[str, dict[str, Any]] = {
     "scan": {"repeats": 3},
+    "memory": {"repeats": 1},
     "loading": {"episodes": 100, "repeats": 3},
     "sampling": {"repeats": 7},
     "training": {"repeats": 3},
     "acting": {"repeats": 9, "predicts": 400, "late": 2000},
+    "peers": {"repeats": 5},
     "startup": {"repeats": 3},
 }
 """The benchmarks in their order, with what makes them quick."""

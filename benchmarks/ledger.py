@@ -16,11 +16,12 @@ class Row:
 
     Attributes:
         what: What was done.
-        ours: Seconds of our side, of CPU time unless `what` says otherwise.
+        ours: Seconds of our side, of CPU time unless `what` says otherwise; or MB.
         peer: Name of the other side.
-        theirs: Its seconds.
+        theirs: The same of that side.
         spread: Quartiles of the rounds' ratios; None where a row has none.
-        at_least: How many times as fast we want to be; None where nothing is wanted.
+        at_least: How many times as fast, or as small, we want to be; None where nothing is wanted.
+        unit: "s" or "MB".
     """
 
     what: str
@@ -29,10 +30,11 @@ class Row:
     theirs: float
     spread: tuple[float, float] | None = None
     at_least: float | None = None
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
-        """How many times as fast we are."""
+        """How many times as fast, or as small, we are."""
         return self.theirs / self.ours
 
     def line(self) -> str:
@@ -41,12 +43,16 @@ class Row:
         wanted = verdict = ""
         if self.at_least is not None:
             wanted, verdict = f"{self.at_least:.3g}", "yes" if self.ratio >= self.at_least else "no"
-        times = f"{_time(self.ours)} | {self.peer} | {_time(self.theirs)}"
+        ours, theirs = (
+            _time(value) if self.unit == "s" else f"{value:.3g} {self.unit}"
+            for value in (self.ours, self.theirs)
+        )
+        times = f"{ours} | {self.peer} | {theirs}"
         return f"| {self.what} | {times} | {self.ratio:.3g}{spread} | {wanted} | {verdict} |"
 
 
 HEAD = """\
-| what | ours | peer | theirs | times as fast (quartiles) | wanted | met |
+| what | ours | peer | theirs | times as fast, or as small (quartiles) | wanted | met |
 |---|---|---|---|---|---|---|"""
 
 _ROWS: list[Row] = []

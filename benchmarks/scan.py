@@ -1,4 +1,4 @@
-"""Compare the selective scan with mambapy's parallel scan: `python -m benchmarks.scan`."""
+"""Compare the selective scan with mambapy's and with a plain loop: `python -m benchmarks.scan`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from decision_policies.ops import Backend, backends, scan_native, selective_scan
 
 SHAPES = [(64, 60, 256, 16), (64, 60, 128, 16), (8, 1000, 256, 16)]
 REPEATS = 9
-WANTED = {"native": 40.0, "torch": 7.0}
+WANTED = {("native", "mambapy"): 40.0, ("torch", "mambapy"): 7.0, ("native", "a loop"): 200.0}
 """How many times as fast as the peer forward and backward are to be, at the first shape."""
+LOOP = "Hugging Face's slow path, written out"
 
 Scan = Callable[..., Tensor]
 
@@ -32,12 +33,23 @@ def ours(backend: Backend) -> Scan:
     return scan
 
 
-def theirs(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+def parallel(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Scan as mambapy's ``MambaBlock.selective_scan`` does, with its parallel scan at the core."""
     decay = torch.exp(delta.unsqueeze(-1) * A)
     written = (delta.unsqueeze(-1) * B.unsqueeze(2)) * u.unsqueeze(-1)
     states: Tensor = pscan(decay, written)
     return (states @ C.unsqueeze(-1)).squeeze(3) + D * u
+
+
+def step_by_step(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Scan one step after the other, as the slow path of Hugging Face's ``MambaMixer`` does."""
+    decay = torch.exp(delta.unsqueeze(-1) * A)
+    written = delta.unsqueeze(-1) * B.unsqueeze(2) * u.unsqueeze(-1)
+    state, outputs = torch.zeros_like(written[:, 0]), []
+    for t in range(u.shape[1]):
+        state = decay[:, t] * state + written[:, t]
+        outputs.append((state @ C[:, t].unsqueeze(-1)).squeeze(-1))
+    return torch.stack(outputs, 1) + u * D
 
 
 def make_arguments(rows: int, length: int, width: int, n: int) -> list[Tensor]:
@@ -84,15 +96,17 @@ def main(repeats: int = REPEATS) -> None:
     """Print and note one line per shape, implementation and pass."""
     print(f"selective scan, float32, one thread, CPU time, medians of {repeats} alternating calls")
     print(f"by itself the package would take: {backends()['scan']}")
-    print(f"{'(B, L, E, N)':20} {'pass':18} {'ours':>27} {'mambapy':>11} {'ratio':>7}")
+    print(f"{'(B, L, E, N)':20} {'pass':18} {'ours':>27} {'the peer':>11} {'ratio':>7}")
     implementations: list[Backend] = ["torch"] if scan_native.problem() else ["native", "torch"]
     for shape in SHAPES:
         for backend in implementations:
-            compare(shape, backend, repeats)
+            compare(shape, backend, "mambapy", repeats)
+    compare(SHAPES[0], implementations[0], "a loop", min(repeats, 3))
 
 
-def compare(shape: tuple[int, int, int, int], backend: Backend, repeats: int) -> None:
-    """Print and note the lines of one shape and one of our implementations."""
+def compare(shape: tuple[int, int, int, int], backend: Backend, peer: str, repeats: int) -> None:
+    """Print and note the lines of one shape, one of our implementations and one peer."""
+    theirs, name_of_peer = {"mambapy": (parallel, peer), "a loop": (step_by_step, LOOP)}[peer]
     arguments = make_arguments(*shape)
     elements = shape[0] * shape[1] * shape[2] * shape[3]
     scan = ours(backend)
@@ -106,12 +120,13 @@ def compare(shape: tuple[int, int, int, int], backend: Backend, repeats: int) ->
         per_element = f"({timing.left / elements * 1e9:.2f} ns/el)"
         print(
             f"{shape!s:20} {name:18} {backend:6} {timing.left * 1e3:6.1f} ms {per_element:>11}"
-            f" {timing.right * 1e3:8.1f} ms {timing.ratio:6.1f}x",
+            f" {timing.right * 1e3:8.1f} ms {timing.ratio:6.1f}x {peer}",
             flush=True,
         )
-        wanted = WANTED[backend] if shape == SHAPES[0] and left is our_pass else None
+        first = shape == SHAPES[0] and left is our_pass
+        wanted = WANTED.get((backend, peer)) if first else None
         what = f"{backend} scan, {name}, (B, L, E, N) = {shape}"
-        note(Row(what, timing.left, "mambapy", timing.right, timing.spread, wanted))
+        note(Row(what, timing.left, name_of_peer, timing.right, timing.spread, wanted))
     print(f"{'':20} gradients of the two agree to {difference:.0e} of the largest")
 
 

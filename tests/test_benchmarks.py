@@ -19,6 +19,7 @@ from benchmarks import (
     ledger,
     lifetimes,
     loading,
+    memory,
     sampling,
     scan,
     startup,
@@ -64,6 +65,9 @@ def test_acting_prints_each_way_of_remembering(capsys: pytest.CaptureFixture[str
     assert re.findall(r"^(\w+) +(\d+) .*x$", printed, re.MULTILINE) == [
         (inference, str(envs)) for inference, envs in acting.SETTINGS
     ]
+    assert re.findall(r"^(\w+) by NumPy +(\d+) .*x$", printed, re.MULTILINE) == [
+        (inference, str(envs)) for inference, envs in acting.WITHOUT_LIBRARY
+    ]
     assert len(re.findall(r"[+-]\d+\.\d %$", printed, re.MULTILINE)) == 2
 
 
@@ -81,9 +85,17 @@ def test_startup_prints_each_side_against_importing_torch(
 
 def test_scan_agrees_with_its_peer() -> None:
     arguments = scan.make_arguments(2, 3, 4, 5)
-    sides = (scan.ours("auto"), scan.theirs)
-    ours, theirs = (scan.forward_backward(side, arguments)() for side in sides)
-    assert scan.largest_difference(ours, theirs) < 1e-5
+    sides = (scan.ours("auto"), scan.parallel, scan.step_by_step)
+    ours, *others = (scan.forward_backward(side, arguments)() for side in sides)
+    for theirs in others:
+        assert scan.largest_difference(ours, theirs) < 1e-5
+
+
+def test_memory_is_measured_in_a_process_of_its_own() -> None:
+    shape = (8, 100, 64, 16)
+    assert 1.0 < memory.extra("torch", shape) < memory.extra("mambapy", shape)
+    with pytest.raises(RuntimeError, match="measuring nobody failed"):
+        memory.extra("nobody", shape)
 
 
 def test_in_context_prints_each_context_and_says_what_was_not_run(
