@@ -54,9 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     targets = arguments.target_return or [None]
     actor = load_actor(arguments, targets[0])
     if actor.policy.spec.memory == "lifetime":
+        line = f"{arguments.program} in-context {arguments.name or 'FOLDER'}"
         raise ValueError(
             f"{type(actor.algorithm).__name__} remembers over episodes, so that its first ones say "
-            f"little: {arguments.program} in-context FOLDER shows how it learns"
+            f"little: `{line}` shows how it learns"
         )
     with one_torch_thread():
         rows = [_play(actor, asked, arguments) for asked in targets]

@@ -43,20 +43,28 @@ class WindowContext(Context):
             self.count[idle] = count[idle]
             return prediction
         if executed is not None and self.history is not None:
-            last = self._tensor(self.count - 1)
+            place = self._place(self.count - 1)
             for memory, value in zip(self.history[:2], executed, strict=True):
-                memory[self.rows, last] = value.to(memory.dtype)
+                memory[place] = value.to(memory.dtype)
         if clear is not None:
             self.count[clear] = 0
         self._make_room(step)
         assert self.history is not None
         known = (step.observations, step.returns_to_go, step.timesteps)
-        last = self._tensor(self.count)
+        place = self._place(self.count)
         for memory, value in zip(self.history[2:], known, strict=True):
-            memory[self.rows, last] = value
+            memory[place] = value
         self.count += 1
-        prediction, _ = self.model(self._window(int(self.count.max())))
-        return Prediction(prediction.action[self.rows, last])
+        window = self._window(int(self.count.max()))
+        if isinstance(place[0], slice):
+            return self.model.latest(window)
+        return Prediction(self.model(window)[0].action[place])
+
+    def _place(self, counts: NDArray[np.int64]) -> tuple[Tensor | slice, Tensor | int]:
+        """Index each row's own step, more cheaply where it is the same of all rows."""
+        if (counts == counts[0]).all():
+            return slice(None), int(counts[0])
+        return self.rows, self._tensor(counts)
 
     def _tensor(self, counts: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(counts.copy()).to(self.rows.device)
@@ -77,7 +85,11 @@ class WindowContext(Context):
                 step.timesteps.new_zeros(n, k),
             )
         full = self.count == self.length
-        if full.any():
+        if full.all():
+            for memory in self.history:
+                memory[:, :-1] = memory[:, 1:].clone()
+            self.count -= 1
+        elif full.any():
             rows = torch.from_numpy(full).to(self.rows.device)
             for memory in self.history:
                 memory[rows, :-1] = memory[rows, 1:]

@@ -139,6 +139,10 @@ def _in_folder(root: Path, repository: Repository) -> Path:
         there = sorted(f"{owner}/{p.name}" for p in (root / owner).glob("*") if p.is_dir())
         close = difflib.get_close_matches(repository.name, there, 3) or there[:3]
         hint = f"; there are {', '.join(close)}" if close else ""
+        if not root.is_dir():
+            hint = (
+                f": there is no such folder; a folder becomes a hub by the first push to it{hint}"
+            )
         raise HubNotFound(
             f"no repository {repository.name} in the hub {root}{hint}{repository.tried}"
         )

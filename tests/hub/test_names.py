@@ -205,6 +205,10 @@ def test_file_names_lead_into_folders_that_are_hubs(tmp_path: Path, original: Pa
     assert line(HubNotFound, "hf://alice/hoper", endpoint=root) == (
         f"no repository alice/hoper in the hub {root}; there are alice/hopper"
     )
+    nowhere = tmp_path / "nowhere"
+    assert line(HubNotFound, "alice/hopper", endpoint=nowhere).startswith(
+        f"no repository alice/hopper in the hub {nowhere}: there is no such folder"
+    )
     assert line(HubNotFound, root.as_uri()).startswith(f"'{root.as_uri()}' leads to no repository")
 
 

@@ -108,7 +108,7 @@ def test_a_system_that_learns_in_context_is_sent_to_its_own_verb(
     system.make_policy(rooms.observation_space, rooms.action_space)
     system.save(tmp_path / "ad")
     assert zoo("evaluate --env Darkroom-v0", tmp_path / "ad") == 2
-    assert "python -m zoo in-context FOLDER" in capsys.readouterr().err
+    assert f"in-context {tmp_path / 'ad'}` shows" in capsys.readouterr().err
 
 
 def test_a_policy_of_unknown_origin_needs_an_environment(
