@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from decision_policies.ops import scan_torch
+from decision_policies.ops import scan_common
 from decision_policies.ops.native.library import function, native
+from decision_policies.ops.scan_common import dense
 
 CHUNK = 16
 """Tokens between two states that the forward pass keeps; `native/scan.h` has the same number."""
@@ -23,8 +24,7 @@ CHUNK = 16
 WORTH_A_THREAD = 1 << 18
 """Elements (B * L * E * N) that each thread must have to scan, or fewer threads are woken."""
 
-TOLERANCE = 1e-4
-"""Largest difference from `scan_torch`, relative, that the check before the first use lets pass."""
+TAKES = "it takes float32 and bfloat16 tensors on the CPU only"
 
 
 class _Rows(NamedTuple):
@@ -69,16 +69,12 @@ def selective_scan(
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         y, last = _Scan.apply(*tensors)  # type: ignore[no-untyped-call]
         return y, last
-    return _forward(_dense(u), _dense(delta), _rates(A), _dense(B), _dense(C), D, state, None)
+    return _forward(dense(u), dense(delta), _rates(A), dense(B), dense(C), D, state, None)
 
 
 def fits(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether the library can take them: plain float32 tensors on the CPU, and no tracing."""
-    plain = (Tensor, torch.nn.Parameter)
-    return not torch.compiler.is_compiling() and all(
-        x is None or (x.dtype is torch.float32 and x.device.type == "cpu" and type(x) in plain)
-        for x in tensors
-    )
+    return scan_common.takes(tensors, "cpu")
 
 
 @cache
@@ -89,31 +85,8 @@ def problem() -> str:
     """
     if native().library is None:
         return native().reason
-    generator = torch.Generator().manual_seed(0)
-    rows, length, width, n = 3, CHUNK + 3, 19, 17
-    shapes: list[tuple[int, ...]] = [(rows, length, width)] * 2  # of u, delta, A, B, C, D and state
-    shapes += [(width, n), (rows, length, n), (rows, length, n), (width,), (rows, n, width)]
-    plain: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
-    drawn = [torch.randn(shape, **plain) for shape in shapes]
-    drawn[1], drawn[2] = drawn[1].exp(), -drawn[2].exp()
-    with torch.inference_mode(False), torch.enable_grad():
-        results = []
-        for scan in (selective_scan, scan_torch.selective_scan):
-            leaves = [x.clone().requires_grad_() for x in drawn]
-            y, last = scan(*leaves)
-            results.append([y, last, *torch.autograd.grad((y.sin().sum() + last.sum(),), leaves)])
-        wrong = [
-            float((ours.detach() - theirs.detach()).abs().max() / theirs.detach().abs().max())
-            for ours, theirs in zip(*results, strict=True)
-        ]
-    if all(error < TOLERANCE for error in wrong):
-        return ""
-    return f"{native().reason}: it failed its check (relative errors {wrong})"
-
-
-def _dense(x: Tensor) -> Tensor:
-    """Give x with neighbours along the last axis; strides of the others may be any."""
-    return x if x.stride(-1) == 1 else x.contiguous()
+    why = scan_common.pass_over("native", scan_common.fault(selective_scan, "cpu"))
+    return f"{native().reason}: {why}" if why else ""
 
 
 def _rates(A: Tensor) -> Tensor:
@@ -144,7 +117,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *tensors: Any) -> Any:
         u, delta, A, B, C, D, state = tensors
-        u, delta, B, C = (_dense(x) for x in (u, delta, B, C))
+        u, delta, B, C = (dense(x) for x in (u, delta, B, C))
         rates = _rates(A)
         kept = u.new_empty(len(u), -(-u.shape[1] // CHUNK), *rates.shape)
         ctx.save_for_backward(u, delta, rates, B, C, D, kept)

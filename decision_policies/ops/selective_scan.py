@@ -1,16 +1,36 @@
-"""The selective state-space scan: one entry point, one readable reference, one fast backend."""
+"""The selective state-space scan: one entry point, one readable reference, several backends."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Literal
+from functools import cache
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from decision_policies.ops import scan_native, scan_torch
+from decision_policies.ops import scan_native, scan_torch, scan_triton
 
-Backend = Literal["auto", "reference", "torch", "native"]
+Backend = Literal["auto", "reference", "torch", "native", "triton"]
+
+SWITCH = "DECISION_POLICIES_GPU_SCAN"
+"""Environment variable: "triton" or "torch", the only one that is chosen by itself on a GPU."""
+
+
+class _Kernels(Protocol):
+    """What a module with a fast scan has."""
+
+    TAKES: str
+
+    def fits(self, tensors: tuple[Tensor | None, ...], /) -> bool: ...
+    def problem(self) -> str: ...
+    @property
+    def selective_scan(self) -> Callable[..., tuple[Tensor, Tensor]]: ...
+
+
+KERNELS: dict[str, _Kernels] = {"native": scan_native, "triton": scan_triton}
+"""The fast scans beside torch's own, by the name of their backend."""
 
 
 def selective_scan(
@@ -43,9 +63,9 @@ def selective_scan(
         D: weight of the skip connection, shape (E,).
         state: state before the first token, shape (B, N, E); ``None`` stands for zeros. It is
             read, never written.
-        backend: ``"native"`` is the compiled implementation, ``"torch"`` the fast one that works
-            everywhere, ``"reference"`` the plain loop they are tested against. ``"auto"`` takes
-            the fastest one at hand.
+        backend: ``"native"`` is the compiled implementation for the CPU, ``"triton"`` the one for
+            GPUs, ``"torch"`` the fast one that works everywhere, ``"reference"`` the plain loop
+            they are tested against. ``"auto"`` takes the fastest one at hand.
 
     Returns:
         The output ``y``, shape (B, L, E), and the state after the last token, shape (B, N, E).
@@ -74,26 +94,45 @@ def selective_scan(
         wide = (None if x is None else x.float() for x in given)
         y, last = selective_scan(*wide, backend=backend)  # type: ignore[arg-type]
         return y.to(u.dtype), last if state is None else last.to(state.dtype)
-    return _implementation(backend, given)(*given)
+    return _implementation(backend, given, u.device.type)(*given)
+
+
+@cache
+def automatic(kind: str) -> tuple[str, ...]:
+    """Name the kernels that `backend="auto"` asks in turn on a kind of device, before torch's scan.
+
+    Raises:
+        ValueError: If the environment variable names nothing that scans on a GPU.
+    """
+    if kind != "cuda":
+        return ("native",) if kind == "cpu" else ()
+    names = ("triton",)
+    choice = os.environ.get(SWITCH, "")
+    if choice not in ("", "torch", *names):
+        raise ValueError(f"{SWITCH} must be 'torch' or one of {names}, got {choice!r}")
+    return tuple(name for name in names if choice in ("", name))
 
 
 def _implementation(
-    backend: Backend, given: tuple[Tensor | None, ...]
+    backend: Backend, given: tuple[Tensor | None, ...], kind: str
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Choose between the compiled scan and torch's."""
+    """Choose what scans the arguments, which are on that kind of device."""
+    if backend == "auto":
+        for name in () if torch.compiler.is_compiling() else automatic(kind):
+            kernels = KERNELS[name]
+            if kernels.fits(given) and not kernels.problem():
+                return kernels.selective_scan
+        return scan_torch.selective_scan
     if backend == "torch":
         return scan_torch.selective_scan
-    if backend == "auto":
-        usable = scan_native.fits(given) and not scan_native.problem()
-        return scan_native.selective_scan if usable else scan_torch.selective_scan
-    if backend != "native":
-        raise ValueError(
-            f"backend={backend!r} is unknown: use 'auto', 'native', 'reference' or 'torch'."
-        )
-    if scan_native.problem() or not scan_native.fits(given):
-        why = scan_native.problem() or "it takes float32 and bfloat16 tensors on the CPU only"
-        raise ValueError(f"backend='native' cannot be used: {why}.")
-    return scan_native.selective_scan
+    if backend not in KERNELS:
+        known = ", ".join(map(repr, sorted(["auto", "reference", "torch", *KERNELS])))
+        raise ValueError(f"backend={backend!r} is unknown: use one of {known}.")
+    kernels = KERNELS[backend]
+    if kernels.problem() or not kernels.fits(given):
+        why = kernels.problem() or kernels.TAKES
+        raise ValueError(f"backend={backend!r} cannot be used: {why}.")
+    return kernels.selective_scan
 
 
 def selective_scan_reference(
