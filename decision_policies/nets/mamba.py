@@ -120,11 +120,13 @@ class Mamba(Mixer):
 
     def initial_state(self, batch: int) -> MambaState:
         """Make the all-zero state of `batch` rows."""
-        zeros = self.D.new_zeros
-        past = 0 if self.d_conv is None else self.d_conv - 1
-        return MambaState(
-            zeros(batch, past, self.d_inner), zeros(batch, self.d_state, self.d_inner)
-        )
+        past, _ = self._past(batch)
+        return MambaState(past, self.D.new_zeros(batch, self.d_state, self.d_inner))
+
+    def _past(self, batch: int) -> tuple[Tensor, None]:
+        """Make the state before the first token; `mamba_ssm` scans without an initial one only."""
+        width = 0 if self.d_conv is None else self.d_conv - 1
+        return self.D.new_zeros(batch, width, self.d_inner), None
 
     def forward(
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None
@@ -136,15 +138,15 @@ class Mamba(Mixer):
         self, x: Tensor, wanted: slice, state: State | None = None, kind: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Mix the tokens, and gate and project those that are wanted; see `Mixer.read`."""
-        conv, ssm = self.initial_state(len(x)) if state is None else cast(MambaState, state)
+        conv, ssm = self._past(len(x)) if state is None else cast(MambaState, state)
         # linear rather than the modules: in a step of three tokens, a module call is a cost.
         u, z = linear(x, self.in_proj.weight, self.in_proj.bias).chunk(2, -1)
         if self.d_conv is not None:
             u, conv = self._convolve(u, conv)
         u = F.silu(u)
-        y, ssm = selective_scan(u, *self.selection(u), self.D, ssm)
+        y, after = selective_scan(u, *self.selection(u), self.D, ssm)
         y = linear(y[:, wanted] * F.silu(z[:, wanted]), self.out_proj.weight, self.out_proj.bias)
-        return y, MambaState(conv, ssm)
+        return y, MambaState(conv, after)
 
     def selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Make the scan's parameters of its input.

@@ -39,4 +39,4 @@ def _on_a_gpu() -> str:
     problems = {name: KERNELS[name].problem() for name in automatic("cuda")}
     used = [name for name, why in problems.items() if not why] or ["torch"]
     why_not = [f"{name}: {why}" for name, why in problems.items() if why]
-    return ", ".join(used) + (f" ({'; '.join(why_not)})" if why_not else "")
+    return ", else ".join(used) + (f" ({'; '.join(why_not)})" if why_not else "")

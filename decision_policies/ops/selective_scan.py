@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from decision_policies.ops import scan_native, scan_torch, scan_triton
+from decision_policies.ops import scan_mamba_ssm, scan_native, scan_torch, scan_triton
 
-Backend = Literal["auto", "reference", "torch", "native", "triton"]
+Backend = Literal["auto", "reference", "torch", "native", "triton", "mamba_ssm"]
 
 SWITCH = "DECISION_POLICIES_GPU_SCAN"
-"""Environment variable: "triton" or "torch", the only one that is chosen by itself on a GPU."""
+"""Environment variable: "mamba_ssm", "triton" or "torch" is the only choice on a GPU."""
 
 
 class _Kernels(Protocol):
@@ -29,7 +29,11 @@ class _Kernels(Protocol):
     def selective_scan(self) -> Callable[..., tuple[Tensor, Tensor]]: ...
 
 
-KERNELS: dict[str, _Kernels] = {"native": scan_native, "triton": scan_triton}
+KERNELS: dict[str, _Kernels] = {
+    "native": scan_native,
+    "triton": scan_triton,
+    "mamba_ssm": scan_mamba_ssm,
+}
 """The fast scans beside torch's own, by the name of their backend."""
 
 
@@ -64,8 +68,9 @@ def selective_scan(
         state: state before the first token, shape (B, N, E); ``None`` stands for zeros. It is
             read, never written.
         backend: ``"native"`` is the compiled implementation for the CPU, ``"triton"`` the one for
-            GPUs, ``"torch"`` the fast one that works everywhere, ``"reference"`` the plain loop
-            they are tested against. ``"auto"`` takes the fastest one at hand.
+            GPUs, ``"mamba_ssm"`` that package's, which takes no ``state``; ``"torch"`` the fast one
+            that works everywhere, ``"reference"`` the plain loop they are tested against.
+            ``"auto"`` takes the fastest one at hand.
 
     Returns:
         The output ``y``, shape (B, L, E), and the state after the last token, shape (B, N, E).
@@ -106,7 +111,7 @@ def automatic(kind: str) -> tuple[str, ...]:
     """
     if kind != "cuda":
         return ("native",) if kind == "cpu" else ()
-    names = ("triton",)
+    names = ("mamba_ssm", "triton")
     choice = os.environ.get(SWITCH, "")
     if choice not in ("", "torch", *names):
         raise ValueError(f"{SWITCH} must be 'torch' or one of {names}, got {choice!r}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from decision_policies import backends
-from decision_policies.ops import scan_torch, scan_triton, selective_scan
+from decision_policies.ops import scan_mamba_ssm, scan_torch, scan_triton, selective_scan
 from tests.ops.test_selective_scan import LargestTensor, make_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +57,11 @@ def test_kernels_compile_for_a_gpu_by_the_calls_that_launch_them(tmp_path: Path)
 @pytest.fixture
 def asked_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take the CPU for a GPU, forget what was found, and forget it again afterwards."""
-    caches = (scan_triton.problem, scan_triton._kernels, SCAN.automatic)
+    caches = (scan_triton.problem, scan_triton._kernels, scan_mamba_ssm.problem, SCAN.automatic)
     for found in caches:
         found.cache_clear()
     monkeypatch.setattr(scan_triton, "KIND", "cpu")
+    monkeypatch.setitem(sys.modules, "mamba_ssm", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     yield
     for found in caches:
@@ -110,7 +111,7 @@ def test_kernels_that_pass_their_check_are_taken(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(scan_triton, "_kernels", lambda: None)
     monkeypatch.setattr(scan_triton, "selective_scan", stand_in)
     assert scan_triton.problem() == ""
-    assert backends()["scan_gpu"] == "triton"
+    assert backends()["scan_gpu"].startswith("triton (mamba_ssm: ")
     given = tuple(make_arguments(2, 3, 4, 5, torch.float32))
     assert SCAN._implementation("auto", given, "cuda") is stand_in
     double = tuple(x.double() for x in given)
@@ -129,8 +130,8 @@ def test_without_triton_torch_scans_and_says_why(
     with caplog.at_level(logging.INFO):
         line = backends()["scan_gpu"]
     why = "triton is not installed" if module is None else "triton cannot be imported ("
-    assert line.startswith(f"torch (triton: {why}")
-    assert caplog.messages == [f"triton kernels are not used: {scan_triton.problem()}"]
+    assert line.startswith("torch (mamba_ssm: ") and f"; triton: {why}" in line
+    assert caplog.messages[-1] == f"triton kernels are not used: {scan_triton.problem()}"
 
 
 @pytest.mark.usefixtures("asked_again")
@@ -146,7 +147,8 @@ def test_without_a_gpu_nothing_is_imported_to_say_so(monkeypatch: pytest.MonkeyP
 def test_the_switch_chooses_and_refuses_what_it_does_not_know(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for choice, names in {"": ("triton",), "triton": ("triton",), "torch": ()}.items():
+    both, alone = ("mamba_ssm", "triton"), {x: (x,) for x in ("mamba_ssm", "triton")}
+    for choice, names in {"": both, "torch": (), **alone}.items():
         monkeypatch.setenv(SCAN.SWITCH, choice)
         SCAN.automatic.cache_clear()
         assert SCAN.automatic("cuda") == names
