@@ -7,6 +7,7 @@ import importlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from benchmarks import __main__ as pages
 from benchmarks import (
     acting,
+    gpu,
     in_context,
     ledger,
     lifetimes,
@@ -96,6 +98,24 @@ def test_memory_is_measured_in_a_process_of_its_own() -> None:
     assert 1.0 < memory.extra("torch", shape) < memory.extra("mambapy", shape)
     with pytest.raises(RuntimeError, match="measuring nobody failed"):
         memory.extra("nobody", shape)
+
+
+def test_scans_of_a_gpu_are_measured_or_the_line_says_why_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main() == 2
+    assert capsys.readouterr().err == "not measured: torch can use no GPU here\n"
+    absent = SimpleNamespace(problem=lambda: "it is not there")
+    monkeypatch.setattr(gpu, "KERNELS", {"triton": absent, "mamba_ssm": absent})
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda x: x)
+    for name in ("milliseconds", "peak_megabytes"):
+        monkeypatch.setattr(gpu, name, lambda call: float(call() is not None))
+    gpu.compare((2, 3, 4, 5))
+    measured, *others = capsys.readouterr().out.splitlines()
+    assert re.search(r"torch +1\.000 ms +1\.000 ms +1\.0 MB +\d+e-0[678]$", measured)
+    assert all(line.endswith("not measured: it is not there") for line in others)
+    assert len(others) == 2
 
 
 def test_in_context_prints_each_context_and_says_what_was_not_run(
