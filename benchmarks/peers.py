@@ -10,6 +10,7 @@ import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from benchmarks import acting, sampling  # noqa: E402
@@ -28,8 +29,12 @@ class Peer:
     def __init__(self, sizes: dict[str, int]) -> None:
         words = [f"{name}={value}" for name, value in sizes.items()]
         script = Path(__file__).with_name("peer_side.py")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen([PYTHON, "-P", script, *words], text=True, **pipes)
+        self._process: subprocess.Popen[str] = subprocess.Popen(
+            [PYTHON, "-P", script, *words],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         while self._line() != "ready":  # d3rlpy tells what it does on the same pipe
             pass
 
@@ -89,14 +94,8 @@ def main(repeats: int = 15) -> None:
         algorithm = system(d_model=width, n_layers=3, context_length=context, seed=0, device="cpu")
         policy = algorithm.make_policy(*spaces, target_return=3000.0).fork(inference="window")
         what = f"window predict of {system.__name__}, width {width}, K {context}, 1 environment"
-        found = compare(
-            what,
-            lambda p=policy: p.predict(observation, reward=1.0),
-            peer,
-            "predict",
-            (20, 20),
-            repeats,
-        )
+        ours = partial(policy.predict, observation, reward=1.0)
+        found = compare(what, ours, peer, "predict", (20, 20), repeats)
         note(Row(what, found[0], "d3rlpy's Decision Transformer", *found[1:], wanted))
     data = sampling.make_episodes(SIZES["episodes"], SIZES["length"])
     sampler = WindowSampler(Trajectories.from_episodes(data, *spaces), context, batch, seed=0)
