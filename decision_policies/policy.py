@@ -32,7 +32,8 @@ class SequencePolicy:
     The policy keeps the context (or the recurrent state), the return-to-go and the clock of each
     environment. Rewards lower the return-to-go; they arrive by `observe`, by `predict(...,
     reward=)`, or by themselves in an environment wrapped with `wrap`. Without any of these the
-    return-to-go is held, and one warning says so; with `return_mode="constant"` it is meant to be.
+    return-to-go is held, and one warning says so; with `return_mode="constant"` it is meant to be,
+    and with `return_mode="predict"` the model lowers it by the rewards that it predicts.
 
     Args:
         model: The trained model; the policy never changes it.
@@ -62,6 +63,8 @@ class SequencePolicy:
     ) -> None:
         self.model = model
         self.spec = model.spec
+        if self.spec.predicts_rewards and model.reward_head is None:
+            raise ValueError('return_mode="predict" needs a model with a reward_head; it has None')
         self.inference = self._checked(inference or model.spec.inference)
         asked = model.spec.target_return if target_return is None else target_return
         self._target = inputs.target_return(asked, model.spec.returns)
@@ -164,6 +167,8 @@ class SequencePolicy:
 
         Args:
             reward: A number or (n,). Rewards reported in several calls between two actions add up.
+                With `return_mode="predict"` the model's predictions count, and a reward that is
+                reported nevertheless does not: what acts is what was deployed, however it is run.
             terminated: Rows whose episode has ended, a bool or (n,).
             truncated: Rows whose episode was cut off, a bool or (n,); the same to the policy.
             action: The actions that were executed, where they differ from the predicted ones; the
@@ -277,12 +282,15 @@ class SequencePolicy:
         """Close the last step, open the next one, and choose its actions."""
         executed = None
         device = session.device
+        seen = batch.to(device)
         if session.actions is not None:
             if self.spec.counts_down and not (session.paid | session.starts).all():
                 self._warn_held()
             rewards = torch.from_numpy(session.rewards.astype(np.float32))
             actions = inputs.action_tensor(session.actions)
             executed = Executed(actions.to(device), rewards.to(device))
+            if self.spec.predicts_rewards:
+                self._count_down(session, executed.action, seen)
             session.timesteps += 1
         clear = None
         fresh = session.starts & ~session.idle
@@ -292,10 +300,11 @@ class SequencePolicy:
             if self.spec.memory == "episode" and executed is not None:
                 clear = fresh
         step = Step(
-            observations=batch.to(device),
+            observations=seen,
             returns_to_go=torch.from_numpy(session.returns_to_go.astype(np.float32)).to(device),
             timesteps=torch.from_numpy(session.timesteps.copy()).to(device),
         )
+        session.observations = seen
         if self.model.training:
             self.model.eval()
         idle = session.idle if session.idle.any() else None
@@ -313,6 +322,14 @@ class SequencePolicy:
         session.paid[:] = False
         session.rewards *= session.idle
         return chosen[0] if session.single else chosen
+
+    @torch.inference_mode()
+    def _count_down(self, session: Session, actions: Tensor, observations: Tensor) -> None:
+        """Lower the returns-to-go by what the last actions have earned, as the model sees it."""
+        assert session.observations is not None, "an action has been chosen upon them"
+        earned = self.model.earned(session.observations, actions, observations)
+        ended = session.starts | session.idle
+        session.returns_to_go -= np.where(ended, 0.0, earned.double().cpu().numpy())
 
     def _warn_held(self) -> None:
         if not self._warned:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decision_policies.contexts import Context
 
@@ -26,6 +27,7 @@ class Session:
         rewards: Rewards since the last action, (n,), float64.
         idle: Rows whose environment resets in its next step, (n,): their next action is not
             executed, and nothing changes for them until then.
+        observations: Those last seen, (n, *observation), on the device; None before the first.
         actions: The actions last executed, (n, *action); None before the first.
         single: Whether observations come without a batch axis.
     """
@@ -38,6 +40,7 @@ class Session:
     paid: NDArray[np.bool_]
     rewards: NDArray[np.float64]
     idle: NDArray[np.bool_]
+    observations: Tensor | None = field(default=None)
     actions: NDArray[Any] | None = field(default=None)
     single: bool = False
 

@@ -18,7 +18,7 @@ Modality: TypeAlias = Literal["return", "observation", "action", "reward"]
 Layout: TypeAlias = Literal["B3LD", "BL3D"]
 Inference: TypeAlias = Literal["window", "recurrent", "staggered"]
 Memory: TypeAlias = Literal["episode", "lifetime"]
-ReturnMode: TypeAlias = Literal["decrement", "constant"]
+ReturnMode: TypeAlias = Literal["decrement", "constant", "predict"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class SequenceSpec:
         clip_rewards: Whether rewards are clipped to [-1, 1], in training as in acting, before they
             lower the return-to-go.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
-            lower; "constant", the return of the whole episode, so that no reward is needed to act.
+            lower; "constant", the return of the whole episode, so that no reward is needed to act;
+            "predict", the return still to go, which the model's own predictions of the rewards
+            lower, so that none is needed either.
         returns: Returns of the data that are learnt from, by which words such as "p90" ask; None
             where there were no data, or in checkpoints of older versions.
     """
@@ -79,15 +81,20 @@ class SequenceSpec:
             if getattr(self, name) not in get_args(allowed):
                 options = ", ".join(get_args(allowed))
                 raise ValueError(f"{name} must be one of {options}; got {getattr(self, name)!r}")
-        known = get_args(Modality)
-        ordered = tuple(m for m in known if m in self.modalities)
-        if "observation" not in self.modalities or ordered != tuple(self.modalities):
+        known, modalities = get_args(Modality), self.modalities
+        ordered = tuple(m for m in known if m in modalities)
+        if "observation" not in modalities or ordered != tuple(modalities):
             raise ValueError(
                 f"modalities must be among {known}, in this order and with 'observation'; got "
-                f"{self.modalities}"
+                f"{modalities}"
             )
-        if "reward" in self.modalities and self.layout == "BL3D":
+        if "reward" in modalities and self.layout == "BL3D":
             raise ValueError("rewards are tokens in the layout 'B3LD' only, got 'BL3D'")
+        if self.return_mode == "predict" and ("reward" in modalities or not self.uses_returns):
+            raise ValueError(
+                'return_mode="predict" is for models that are given a return and no rewards: it '
+                f"counts the return down by predicted ones; this model is given {modalities}"
+            )
         if not (math.isfinite(self.return_scale) and self.return_scale > 0):
             raise ValueError(f"return_scale must be positive, got {self.return_scale}")
         if not abs(self.target_return) <= LARGEST:
@@ -103,6 +110,11 @@ class SequenceSpec:
                 raise ValueError(f"{name} must be at least 1, got {length!r}")
         if self.inference == "staggered" and self.context_length < 2:
             raise ValueError("staggered inference needs a context_length of at least 2")
+        if self.return_mode == "predict" and self.context_length < 2:
+            raise ValueError(
+                'return_mode="predict" needs a context_length of at least 2: a reward is told by '
+                "the observations before and after it"
+            )
 
     @property
     def uses_returns(self) -> bool:
@@ -111,8 +123,13 @@ class SequenceSpec:
 
     @property
     def counts_down(self) -> bool:
-        """Whether rewards lower the return that is asked for."""
+        """Whether rewards that are reported lower the return that is asked for."""
         return self.uses_returns and self.return_mode == "decrement"
+
+    @property
+    def predicts_rewards(self) -> bool:
+        """Whether rewards that the model predicts lower the return that is asked for."""
+        return self.return_mode == "predict"
 
     @property
     def tokens_per_step(self) -> int:

@@ -69,6 +69,7 @@ def test_the_page_on_returns_runs_and_says_what_the_data_hold(tmp_path: Path) ->
     printed = run([sys.executable, "-c", short + saving], tmp_path)
     said = re.findall(r"`(\d+ episodes: p0 .*?)`", page)
     assert len(said) == 1 and said[0] in printed.splitlines()
+    assert printed.splitlines()[-1] == "[96.]"
     assert re.search(r"^best: \d+(\.\d+)? \(10 episodes of each\)$", printed, re.MULTILINE)
     assert (tmp_path / "targets.png").is_file()
     (sweep,) = re.findall(r"`python (-m zoo targets NAME .*?)`", page)

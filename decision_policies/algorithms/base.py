@@ -18,6 +18,7 @@ from decision_policies.learning import hyperparameters, persistence, processes, 
 from decision_policies.learning.hyperparameters import MANNER, setting
 from decision_policies.learning.interrupt import deferred_interrupt, warn_interrupted
 from decision_policies.learning.optimisation import Schedule, make_schedule
+from decision_policies.learning.statistics import set_statistics
 from decision_policies.learning.stored import Stored
 from decision_policies.learning.training import Precision, Training
 from decision_policies.models.model import SequenceModel
@@ -57,7 +58,10 @@ class SequenceAlgorithm(Stored, ABC):
             returns apart; divided by the largest itself, it hardly can.
         balance_returns: Draw good and poor episodes equally often; see `BalancedSampler`.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
-            lower; "constant", the whole episode's return: no reward is then needed to act.
+            lower; "constant", the whole episode's return: no reward is then needed to act;
+            "predict", the return still to go, lowered by rewards that are predicted in acting.
+        reward_coef: With `return_mode="predict"`, the weight of the predicted rewards' error, in
+            deviations of the data's rewards; what it is when the policy is made counts.
         target_return: The return the policy asks for by default: a number, or by the returns of the
             data "max", "p90" (any percentile) or "mean_top10" (any percentage); None is "max".
         inference: How the policy remembers: "window" re-encodes the last K steps, "recurrent"
@@ -93,6 +97,7 @@ class SequenceAlgorithm(Stored, ABC):
     return_scale: float | None = setting(None, 1e-12)
     balance_returns: bool = False
     return_mode: ReturnMode = "decrement"
+    reward_coef: float = setting(1.0, 1e-9)
     target_return: float | str | None = None
     inference: Inference | None = None
     remove_act_embs: bool = False
@@ -315,9 +320,7 @@ class SequenceAlgorithm(Stored, ABC):
             was = f"{policy.spec.return_mode!r} and {held}"
             raise ValueError(f"return_mode and ema_decay were {was} for this policy: set them back")
         if self._training is None:
-            if data.images is None:
-                mean, std = data.observation_statistics()
-                policy.model.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+            set_statistics(policy.model, data)
             parts = policy.model, self.sampler_for(data, histories)
             training = Training(*parts, self.weight_decay, self.seed, self.ema_decay)
             if self._saved_training is not None:

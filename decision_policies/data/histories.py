@@ -211,7 +211,7 @@ class HistorySampler(Sampler):
         last = self.rng.integers(self.trajectories.n_steps, size=self.batch_size)
         first = np.maximum(last - self.length + 1, self._first[last])
         window = self._window(first, np.ones(self.batch_size, bool))
-        if self.return_mode == "decrement":
+        if self.return_mode != "constant":
             return window
         steps = np.minimum(first[:, None] + self._steps, self._last[first][:, None])
         begun = torch.from_numpy(steps) - window.timesteps

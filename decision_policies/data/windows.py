@@ -26,8 +26,8 @@ class Sampler(ABC):
         length: Number K of steps in a window.
         batch_size: Number B of windows in a batch.
         seed: Seeds the generator; the user's global ones are not touched.
-        return_mode: Which return a step is given as `returns_to_go`: "decrement", the one still to
-            go; "constant", that of its whole episode.
+        return_mode: Which return a step is given as `returns_to_go`: "constant", that of its whole
+            episode; else the one still to go.
     """
 
     balanced = False

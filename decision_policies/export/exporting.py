@@ -110,6 +110,12 @@ def _check_policy(policy: SequencePolicy) -> None:
             "a policy that remembers over episodes (memory='lifetime') cannot be exported: its "
             "memory does not end where an episode does"
         )
+    if spec.predicts_rewards:
+        raise ExportError(
+            'a policy of return_mode="predict" cannot be exported: the function is given its '
+            "return-to-go, which only the model could count down; learn with "
+            'return_mode="constant" to act without rewards from a file'
+        )
     if type(model) is not TokenModel:
         raise ExportError(f"a {type(model).__name__} cannot be exported, only a TokenModel can")
     if type(model.head) not in HEADS:

@@ -185,6 +185,8 @@ class Case:
         with torch.no_grad():  # a random network forgets at once; larger steps make memory visible
             for parameter in policy.model.parameters():
                 parameter.mul_(1.5)
+            if policy.model.reward_head is not None:  # fresh, it takes nothing off
+                policy.model.reward_head.last.weight.fill_(0.1)
         return policy.model
 
     def policy(self, mode: Inference, target: float) -> SequencePolicy:

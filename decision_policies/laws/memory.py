@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decision_policies.batch import Window
 from decision_policies.inputs import action_tensor, observation
@@ -98,19 +99,40 @@ def steps_of_episode(model: SequenceModel, case: Case, first: int, last: int) ->
     """Make the window of steps `first` to `last` of the episode of `step`, both included."""
     observations, actions = case.sample(STEPS)
     device = next(model.parameters()).device
+    lowered = taken_off(model, observations, actions[:-1], REWARD).cumsum(0)
+    asked = TARGET - torch.cat((torch.zeros(1), lowered))
     times = torch.arange(first, last + 1)
     seen, _ = observation(observations[first : last + 1], model.spec.observation_space)
     real = torch.ones_like(times, dtype=torch.bool)
-    earned = REWARD * times if model.spec.counts_down else 0.0 * times
     return Window(
         observations=seen.unsqueeze(0),
         actions=action_tensor(actions[first : last + 1]).unsqueeze(0),
         rewards=torch.full_like(times, REWARD, dtype=torch.float32).unsqueeze(0),
-        returns_to_go=(TARGET - earned).float().unsqueeze(0),
+        returns_to_go=asked[first : last + 1].unsqueeze(0),
         timesteps=times.unsqueeze(0),
         mask=real.unsqueeze(0),
         starts=torch.zeros(1, dtype=torch.bool),
     ).to(device)
+
+
+@torch.no_grad()
+def taken_off(
+    model: SequenceModel, observations: NDArray[Any], actions: NDArray[Any], reward: float
+) -> Tensor:
+    """Find what T steps take off the return-to-go, each with the same reward, (T,).
+
+    Args:
+        model: The model.
+        observations: T + 1 of them.
+        actions: T of them.
+        reward: What each is reported to have earned.
+    """
+    if not model.spec.predicts_rewards:
+        return torch.full((len(actions),), reward if model.spec.counts_down else 0.0)
+    seen, _ = observation(observations, model.spec.observation_space)
+    device = next(model.parameters()).device
+    given = (x.to(device) for x in (seen[:-1], action_tensor(actions), seen[1:]))
+    return model.earned(*given).cpu()
 
 
 @law_in_modes(KINDS)

@@ -15,6 +15,7 @@ from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence
 from decision_policies.learning.sb3 import Surface
 from decision_policies.models.extractors import install
+from decision_policies.models.rewards import RewardHead
 
 if TYPE_CHECKING:
     from decision_policies.data.trajectories import Source
@@ -30,6 +31,7 @@ class Stored(Surface):
         source: Source
         seed: int | None
         device: str
+        reward_coef: float
         features_extractor_class: type | None
         features_extractor_kwargs: dict[str, Any] | None
         _training: Training | None
@@ -49,12 +51,18 @@ class Stored(Surface):
         return {name: getattr(self, name) for name in hyperparameters.names(type(self))}
 
     def compose(self, spec: SequenceSpec) -> SequenceModel:
-        """Build the model, with its features extractor if it has one.
+        """Build the model, with its features extractor and its reward head if it has them.
 
         Raises:
             TypeError: There is no observation encoder whose place the extractor could take.
         """
-        model = self.build_model(spec)
+        model = self._with_extractor(self.build_model(spec), spec)
+        if spec.predicts_rewards:  # built last: the weights that act are the same without it
+            head = RewardHead(spec.observation_space, model.head.n_features, self.reward_coef)
+            model.reward_head = head
+        return model
+
+    def _with_extractor(self, model: SequenceModel, spec: SequenceSpec) -> SequenceModel:
         extractor, options = self.features_extractor_class, self.features_extractor_kwargs or {}
         if extractor is None:
             return model

@@ -125,6 +125,7 @@ class Training:
             known = None if state is None else tree.map_state(itemgetter(rows), state)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 losses, known = self.model.losses(part, known)
+                losses = self.model.with_reward_error(losses, part)
             share = part.mask.sum() / steps
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
             for name, loss in losses.items():

@@ -12,6 +12,7 @@ from decision_policies.batch import Losses, Prediction, Step, Window
 from decision_policies.models.embedding import StepEmbedding
 from decision_policies.models.encoders import standardise
 from decision_policies.models.heads import Head
+from decision_policies.models.rewards import RewardHead
 from decision_policies.nets.mixer import Mixer
 from decision_policies.spec import SequenceSpec
 from decision_policies.tree import State
@@ -26,10 +27,16 @@ class SequenceModel(nn.Module):
 
     Attributes:
         spec: What the model sees of a step.
+        reward_head: Predicts what a step has earned, where rewards are not to be reported
+            (`return_mode="predict"`); None where they are.
     """
 
     spec: SequenceSpec
     head: Head
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reward_head: RewardHead | None = None
 
     @abstractmethod
     def initial_state(self, batch: int) -> State:
@@ -95,6 +102,29 @@ class SequenceModel(nn.Module):
         """
         prediction, state = self(window, state)
         return self.loss(prediction, window), state
+
+    def with_reward_error(self, losses: Losses, window: Window) -> Losses:
+        """Add the error of the reward head, if there is one, to what `losses` returned."""
+        if self.reward_head is None:
+            return losses
+        error = self.reward_head.loss(window, self.head.features(window.actions))
+        total = losses["loss"] + self.reward_head.weight * error
+        return {**losses, "loss": total, "reward_error": error}
+
+    def earned(self, observations: Tensor, actions: Tensor, following: Tensor) -> Tensor:
+        """Predict what actions have earned, in the environment's units.
+
+        Args:
+            observations: What was seen before them, (..., *observation).
+            actions: (..., *action).
+            following: What was seen after them, (..., *observation).
+
+        Returns:
+            (...,).
+        """
+        assert self.reward_head is not None, "the policy has looked for one"
+        features = self.head.features(actions)
+        return cast(Tensor, self.reward_head(observations, features, following))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take over the observations' mean and deviation, each of the observation's shape.

@@ -42,6 +42,7 @@ SYSTEMS: dict[str, System] = {
     "MambaDM-chunk-sum": (MambaDM, {"local_mode": "chunk", "fuse": "sum", "window": 4}),
     "DeMa-averaged": (DeMa, {"ema_decay": 0.9, "dropout": 0.1}),
     "DeMa-constant-returns": (DeMa, {"return_mode": "constant", "balance_returns": True}),
+    "DeMa-predicted-rewards": (DeMa, {"return_mode": "predict"}),
     "DMM": (DMM, {}),
     "DMM-shared-frozen": (DMM, {"dsm_mode": "shared_frozen", "window": 3}),
     "DM": (DM, {"max_ep_len": 8}),
