@@ -67,6 +67,7 @@ def write_minari(
     discrete: bool = False,
     observation_space: spaces.Space[Any] | None = None,
     action_space: spaces.Space[Any] | None = None,
+    data_format: str | None = None,
 ) -> MinariDataset:
     """Write episodes as a Minari dataset into the folder of $MINARI_DATASETS_PATH."""
     import minari
@@ -88,6 +89,7 @@ def write_minari(
             buffers,
             observation_space=observation_space or observations,
             action_space=action_space or actions,
+            data_format=data_format,
         )
 
 

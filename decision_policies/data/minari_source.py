@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from decision_policies.data import cache as disk
+from decision_policies.data.minari_arrow import FORMATS, arrow_episodes
 from decision_policies.data.minari_files import ENDS, LEARNT, digest, plain_episodes
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.errors import DatasetError
@@ -103,20 +104,14 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
 
     Raises:
         DatasetError: There is none, or the id is malformed.
+        ImportError: It is kept in Arrow's format or in Parquet's, and pyarrow is not installed.
     """
     import minari
 
     if isinstance(dataset, minari.MinariDataset):
         return dataset
     if isinstance(dataset, PathLike):
-        folder = Path(dataset)
-        data = folder if folder.name == "data" else folder / "data"
-        if not (data / "metadata.json").is_file():
-            raise DatasetError(
-                f"no Minari dataset in {folder}: {data / 'metadata.json'} is missing; "
-                "pass an id as a string to load it from Minari's own folder"
-            )
-        return minari.MinariDataset(data)
+        return _of_folder(Path(dataset))
     if not isinstance(dataset, str):
         raise DatasetError(
             f"expected a Minari id, a path object or a MinariDataset, got {type(dataset).__name__}"
@@ -139,6 +134,7 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
             minari.download_dataset(address)
         return minari.load_dataset(dataset)
     except Exception as error:  # Minari and its remotes raise anything from ValueError to OSError
+        _name_pyarrow(error)
         reason = f"({type(error).__name__}: {error})"
         if dataset in local:
             raise DatasetError(f"the dataset {dataset!r} cannot be opened {reason}") from error
@@ -161,11 +157,41 @@ def episodes_of(
         DatasetError: Its files are damaged.
     """
     try:
-        yield from plain_episodes(dataset, LEARNT + ENDS * ends) or dataset.iterate_episodes()
+        fields = LEARNT + ENDS * ends
+        arrow = dataset.storage.FORMAT in FORMATS
+        read = (arrow_episodes if arrow else plain_episodes)(dataset, fields)
+        yield from read or dataset.iterate_episodes()
+    except DatasetError:
+        raise
     except Exception as error:  # HDF5 and Arrow each have their own
         raise DatasetError(
             f"the dataset {dataset.id!r} cannot be read ({type(error).__name__}: {error}); "
             "download or write it again"
+        ) from error
+
+
+def _of_folder(folder: Path) -> MinariDataset:
+    import minari
+
+    data = folder if folder.name == "data" else folder / "data"
+    if not (data / "metadata.json").is_file():
+        raise DatasetError(
+            f"no Minari dataset in {folder}: {data / 'metadata.json'} is missing; "
+            "pass an id as a string to load it from Minari's own folder"
+        )
+    try:
+        return minari.MinariDataset(data)
+    except ImportError as error:
+        _name_pyarrow(error)
+        raise
+
+
+def _name_pyarrow(error: Exception) -> None:
+    """Say what to install where it is pyarrow that is missing."""
+    if isinstance(error, ImportError) and "pyarrow" in str(error):
+        raise ImportError(
+            "the dataset is kept in Arrow's format or in Parquet's, which needs pyarrow: "
+            "pip install 'decision-policies[arrow]'"
         ) from error
 
 

@@ -28,13 +28,14 @@ class Origins:
             dataset: A loaded dataset; an id such as "mujoco/hopper/medium-v0", which is downloaded
                 where it is not here yet ("cartpole/mixed-v0" ships with the package), from another
                 owner's account as "hf://owner/mujoco/hopper/medium-v0"; or, as a path object, the
-                folder of a dataset.
+                folder of a dataset. It may be kept as HDF5, Arrow or Parquet (extra `[arrow]`).
             cache: Keep the packed rows on disk as a memory map, keyed by the dataset's id and
                 content, and use them when they are there.
 
         Raises:
             DatasetError: No such dataset (names close ones), an id without version, or episodes
                 that cannot be learnt from.
+            ImportError: It is kept in Arrow's format or in Parquet's, and pyarrow is not installed.
         """
         from decision_policies.data.minari_source import read_minari
 
