@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,10 @@ def test_frames_are_held_once_and_read_once() -> None:
 
 def test_stacks_survive_the_cache_and_the_choice_of_episodes(tmp_path: Path) -> None:
     data = trajectories()
-    assert cache.write(tmp_path / "kept", data)
+    assert data.images is not None
+    ends = itertools.pairwise(data.offsets)
+    pieces = ((data.rows[a:b], data.images[a:b], np.empty(0, np.float32)) for a, b in ends)
+    assert cache.write(tmp_path / "kept", pieces)
     kept = cache.read(tmp_path / "kept", data.observation_space, data.action_space, data.source)
     assert kept is not None
     expected = reference(SHAPES[0], 3)

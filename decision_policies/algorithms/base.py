@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from gymnasium import spaces
 
@@ -304,7 +303,7 @@ class SequenceAlgorithm(Stored, ABC):
         data = self.select(as_trajectories(dataset if histories is None else histories))
         sb3.check_env(self.env, data.observation_space, data.action_space)
         if self.policy is None:
-            scale = float(np.abs(data.returns_to_go).max()) / 5
+            scale = float(max(-data.returns_to_go.min(), data.returns_to_go.max())) / 5
             self.make_policy(
                 data.observation_space,
                 data.action_space,

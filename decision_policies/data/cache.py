@@ -8,13 +8,16 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from decision_policies.data.episodes import Piece
 from decision_policies.data.trajectories import Source, Trajectories
 from decision_policies.spaces import is_image
 
@@ -67,25 +70,23 @@ def read(
     )
 
 
-def write(folder: Path, trajectories: Trajectories) -> bool:
+def write(folder: Path, pieces: Iterable[Piece]) -> bool:
     """Write trajectories so that other processes see all of them or nothing.
+
+    Each episode is written as soon as it comes, so that all together may be more than memory holds.
+
+    Args:
+        folder: Where to.
+        pieces: Episodes, as `EpisodeReader.pieces` packs them.
 
     Returns:
         Whether they are there now. A disk that cannot be written to costs a warning, no more.
     """
-    arrays: dict[str, NDArray[Any]] = {"rows": trajectories.rows, "offsets": trajectories.offsets}
-    for name in ("images", "final_observations"):
-        if getattr(trajectories, name) is not None:
-            arrays[name] = getattr(trajectories, name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
         try:
-            for name, array in arrays.items():
-                with (temporary / f"{name}.npy").open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
-                    os.fsync(file.fileno())  # else a power cut may leave zeros of the right size
-            shapes = {name: list(array.shape) for name, array in arrays.items()}
+            shapes = _written(temporary, pieces)
             (temporary / "shapes.json").write_text(json.dumps(shapes))
             if folder.exists():  # unreadable, or another process was faster
                 shutil.rmtree(folder, ignore_errors=True)
@@ -98,3 +99,63 @@ def write(folder: Path, trajectories: Trajectories) -> bool:
         warnings.warn(f"trajectories are not cached on disk: {error}", UserWarning, stacklevel=2)
         return False
     return True
+
+
+def _written(folder: Path, pieces: Iterable[Piece]) -> dict[str, list[int]]:
+    """Write the arrays of trajectories piece by piece; gives their shapes by name."""
+    offsets = [0]
+    with ExitStack() as files:
+        arrays: dict[str, _Growing] = {}
+        for rows, images, final in pieces:
+            offsets.append(offsets[-1] + len(rows))
+            parts: dict[str, NDArray[Any]] = {"rows": rows}
+            if images is None:
+                parts["final_observations"] = final[None]
+            else:
+                parts["images"] = images
+            for name, part in parts.items():
+                if name not in arrays:
+                    arrays[name] = files.enter_context(_Growing(folder / f"{name}.npy", part))
+                arrays[name].append(part)
+        arrays["offsets"] = files.enter_context(_Growing(folder / "offsets.npy", np.array(offsets)))
+        arrays["offsets"].append(np.array(offsets))
+        return {name: list(array.shape) for name, array in arrays.items()}
+
+
+class _Growing:
+    """An array on disk, in numpy's format, that grows along its first axis.
+
+    Args:
+        path: The file.
+        like: An array of the same dtype and shape, but for the first axis.
+    """
+
+    def __init__(self, path: Path, like: NDArray[Any]) -> None:
+        self.file = path.open("wb")
+        self.dtype = like.dtype
+        self.shape = (0, *like.shape[1:])
+
+    def __enter__(self) -> Self:
+        self._write_header()
+        self.begin = self.file.tell()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.file.seek(0)
+            self._write_header()
+            assert self.file.tell() == self.begin, "numpy leaves room for the shape to grow"
+            self.file.flush()
+            os.fsync(self.file.fileno())  # else a power cut may leave zeros of the right size
+        finally:
+            self.file.close()
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write further rows."""
+        self.file.write(np.ascontiguousarray(rows).data)
+        self.shape = (self.shape[0] + len(rows), *self.shape[1:])
+
+    def _write_header(self) -> None:
+        kind = np.lib.format.dtype_to_descr(self.dtype)
+        header = {"descr": kind, "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self.file, header)

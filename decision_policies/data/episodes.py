@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -38,6 +38,10 @@ class Columns:
 
     observations: slice
     actions: slice
+
+
+Piece: TypeAlias = tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.float32]]
+"""Rows, images and final observation of one episode; see `EpisodeReader.read`."""
 
 
 class Packed(NamedTuple):
@@ -107,15 +111,12 @@ class EpisodeReader:
             DatasetError: As in `read`, or there is no episode.
         """
         rows, pictures, finals = [], [], []
-        for index, episode in enumerate(episodes):
-            row, picture, final = self.read(index, episode)
+        for row, picture, final in self.pieces(episodes):
             rows.append(row)
             if picture is None:
                 finals.append(final)
             else:
                 pictures.append(picture)
-        if not rows:
-            raise DatasetError("the dataset has no episode; at least one is needed")
         return Packed(
             np.concatenate(rows),
             np.concatenate(pictures) if pictures else None,
@@ -123,9 +124,19 @@ class EpisodeReader:
             np.stack(finals) if finals else None,
         )
 
-    def read(
-        self, index: int, episode: Mapping[str, Any] | object
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.float32]]:
+    def pieces(self, episodes: Iterable[Mapping[str, Any] | object]) -> Iterator[Piece]:
+        """Pack one episode after the other; see `read`.
+
+        Raises:
+            DatasetError: As in `read`, or there is no episode.
+        """
+        index = -1
+        for index, episode in enumerate(episodes):
+            yield self.read(index, episode)
+        if index < 0:
+            raise DatasetError("the dataset has no episode; at least one is needed")
+
+    def read(self, index: int, episode: Mapping[str, Any] | object) -> Piece:
         """Pack one episode of T steps.
 
         Args:

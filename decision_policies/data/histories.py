@@ -202,18 +202,16 @@ class HistorySampler(Sampler):
         if data.frame_stack is not None:
             raise DatasetError("contexts across episodes cannot be made of stacked frames")
         super().__init__(data, length, batch_size, seed, return_mode)
-        bounds = data.offsets[histories.offsets]  # a window may go on to the end of its history
-        self._first = np.repeat(bounds[:-1], np.diff(bounds))
-        self._last = np.repeat(bounds[1:] - 1, np.diff(bounds))
+        self._borders = data.offsets[histories.offsets]  # a window goes on to its history's end
 
     def sample(self) -> Window:
         """Draw the next batch of B windows."""
         last = self.rng.integers(self.trajectories.n_steps, size=self.batch_size)
-        first = np.maximum(last - self.length + 1, self._first[last])
+        first = np.maximum(last - self.length + 1, self._span(last)[0])
         window = self._window(first, np.ones(self.batch_size, bool))
         if self.return_mode != "constant":
             return window
-        steps = np.minimum(first[:, None] + self._steps, self._last[first][:, None])
+        steps = np.minimum(first[:, None] + self._steps, self._span(first)[1][:, None])
         begun = torch.from_numpy(steps) - window.timesteps
         return replace(window, returns_to_go=self._rows[:, -2][begun])
 
@@ -279,7 +277,7 @@ class SortedEpisodesSampler(Sampler):
         first = self.trajectories.offsets[self._episodes().reshape(-1)]
         window = self._window(first, np.ones(count, bool))  # each episode a row
         if self._goals is not None:
-            steps = np.minimum(first[:, None] + self._steps, self._last[first][:, None])
+            steps = np.minimum(first[:, None] + self._steps, self._span(first)[1][:, None])
             goals = self._goals[torch.from_numpy(steps)]
             window = replace(window, goals=self._observations_at(goals))
         rows = {

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from decision_policies.data import cache as disk
+from decision_policies.data.episodes import EpisodeReader
 from decision_policies.data.minari_arrow import FORMATS, arrow_episodes
 from decision_policies.data.minari_files import ENDS, LEARNT, digest, plain_episodes
 from decision_policies.data.trajectories import Source, Trajectories
@@ -40,10 +41,11 @@ def read_minari(dataset: MinariDataset | str | PathLike[str], *, cache: bool) ->
         kept = disk.read(folder, *spaces, source)
         if kept is not None:
             return kept
-    packed = Trajectories.from_episodes(episodes_of(loaded), *spaces, source=source)
-    if folder is not None and disk.write(folder, packed):
-        return disk.read(folder, *spaces, source) or packed
-    return packed
+        if disk.write(folder, EpisodeReader(*spaces).pieces(episodes_of(loaded))):
+            kept = disk.read(folder, *spaces, source)
+            if kept is not None:
+                return kept
+    return Trajectories.from_episodes(episodes_of(loaded), *spaces, source=source)
 
 
 def recover_environment(

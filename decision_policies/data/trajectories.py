@@ -156,7 +156,7 @@ class Trajectories(Origins):
     @property
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode, (E,)."""
-        return np.add.reduceat(self.rewards.astype(np.float64), self.offsets[:-1])
+        return np.add.reduceat(self.rewards, self.offsets[:-1], dtype=np.float64)
 
     @property
     def columns(self) -> Columns:
@@ -308,14 +308,23 @@ class Trajectories(Origins):
 
     def observation_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each dimension of the observation over all steps."""
-        flat = self.observations.reshape(self.n_steps, -1)
-        total, square = np.zeros(flat.shape[1]), np.zeros(flat.shape[1])
-        chunks = np.array_split(np.arange(self.n_steps), max(1, self.n_steps >> 16))
-        for chunk in chunks:  # float64 sums, without a float64 copy of everything
-            total += flat[chunk].sum(0, dtype=np.float64)
-        mean = total / self.n_steps
-        for chunk in chunks:
-            square += np.square(flat[chunk] - mean).sum(0)
+        mean, std = self._statistics(self.columns.observations)
         shape = model_shape(self.observation_space)
-        std = np.sqrt(square / self.n_steps)
         return mean.reshape(shape).astype(np.float32), std.reshape(shape).astype(np.float32)
+
+    def reward_statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of the rewards over all steps."""
+        mean, std = self._statistics(slice(-3, -2))
+        return float(mean[0]), float(std[0])
+
+    def _statistics(self, columns: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Find mean and deviation of columns, a piece at a time: rows may be more than memory."""
+        values = self.rows[:, columns]
+        pieces = np.array_split(values, max(1, self.n_steps >> 13))
+        total, square = np.zeros((2, values.shape[1]))
+        for piece in pieces:  # float64 sums, without a float64 copy of everything
+            total += piece.sum(0, dtype=np.float64)
+        mean = total / self.n_steps
+        for piece in pieces:
+            square += np.square(piece - mean).sum(0)
+        return mean, np.sqrt(square / self.n_steps)

@@ -50,8 +50,7 @@ class Sampler(ABC):
         self._images = None
         if trajectories.images is not None:
             self._images = torch.from_numpy(trajectories.images)
-        self._first = np.repeat(trajectories.offsets[:-1], trajectories.lengths)
-        self._last = np.repeat(trajectories.offsets[1:] - 1, trajectories.lengths)
+        self._borders = trajectories.offsets
         self._steps = np.arange(length)
         self._begin()
 
@@ -70,20 +69,29 @@ class Sampler(ABC):
         """Go back to a position; the batches that follow are the same again."""
         self.rng.bit_generator.state = state["rng"]
 
+    def _span(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Find the first and the last row of what the given rows lie in: their episodes.
+
+        It is looked up, since a table would be a good part of the size of the data.
+        """
+        run = np.searchsorted(self._borders, rows, side="right")
+        return self._borders[run - 1], self._borders[run] - 1
+
     def _window(self, first: NDArray[np.int64], starts: NDArray[np.bool_]) -> Window:
         """Gather the windows that begin at the given rows.
 
         A window that reaches beyond its episode repeats the last step, under a mask of False.
         """
         index = first[:, None] + self._steps
-        last = self._last[first][:, None]
+        begin, end = self._span(first)
+        last = end[:, None]
         mask = torch.from_numpy(index <= last)
         flat = torch.from_numpy(np.minimum(index, last).reshape(-1))
         rows = self._rows.index_select(0, flat).view(*index.shape, -1)
         data, columns = self.trajectories, self.trajectories.columns
         returns = rows[..., -2]
         if self.return_mode == "constant":
-            whole = self._rows[torch.from_numpy(self._first[first]), -2]
+            whole = self._rows[torch.from_numpy(begin), -2]
             returns = whole[:, None].expand_as(returns)
         if self._images is not None:
             observations = self._pictures(self._images, first)
@@ -103,7 +111,8 @@ class Sampler(ABC):
         """Gather the images of windows; each frame of a window is read once for all its stacks."""
         n = self.trajectories.frame_stack or 1
         steps = first[:, None] + np.arange(1 - n, self.length)
-        steps = np.clip(steps, self._first[first][:, None], self._last[first][:, None])
+        begin, end = self._span(first)
+        steps = np.clip(steps, begin[:, None], end[:, None])
         pictures = images.index_select(0, torch.from_numpy(steps.reshape(-1)))
         pictures = pictures.view(*steps.shape, *images.shape[1:])
         if self.trajectories.image_shift:
@@ -128,7 +137,7 @@ class WindowSampler(Sampler):
     def sample(self) -> Window:
         """Draw the next batch of B windows."""
         last = self._draw()
-        first = np.maximum(last - self.length + 1, self._first[last])
+        first = np.maximum(last - self.length + 1, self._span(last)[0])
         return self._window(first, np.ones(self.batch_size, bool))
 
     def _draw(self) -> NDArray[np.int64]:
@@ -157,7 +166,8 @@ class BalancedSampler(WindowSampler):
         returns, lengths = trajectories.returns, trajectories.lengths
         inner = np.linspace(returns.min(), returns.max(), self.CLASSES + 1)[1:-1]
         classes = np.repeat(np.searchsorted(inner, returns, side="right"), lengths)
-        stretch = (np.arange(trajectories.n_steps) - self._first) // self.STRETCH
+        begun = np.repeat(trajectories.offsets[:-1], lengths)
+        stretch = (np.arange(trajectories.n_steps) - begun) // self.STRETCH
         cell = stretch * self.CLASSES + classes
         in_cell, in_stretch = np.bincount(cell), np.bincount(stretch)
         present = np.bincount(np.flatnonzero(in_cell) // self.CLASSES)
@@ -190,7 +200,7 @@ class SegmentSampler(Sampler):
         first = self._position.copy()
         first[starts] = self.trajectories.offsets[episodes]
         after = first + self.length
-        self._position = np.where(after > self._last[first], -1, after)
+        self._position = np.where(after > self._span(first)[1], -1, after)
         return self._window(first, starts)
 
     def state_dict(self) -> dict[str, Any]:

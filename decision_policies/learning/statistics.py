@@ -16,5 +16,4 @@ def set_statistics(model: SequenceModel, data: Trajectories) -> None:
         observations = torch.from_numpy(mean), torch.from_numpy(std)
         model.set_statistics(*observations)
     if model.reward_head is not None:
-        rewards = data.rewards.astype("float64")
-        model.reward_head.set_statistics(observations, (rewards.mean(), rewards.std()))
+        model.reward_head.set_statistics(observations, data.reward_statistics())
