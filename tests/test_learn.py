@@ -129,6 +129,31 @@ def test_warm_up_raises_the_rate_in_a_straight_line() -> None:
     assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
 
 
+@pytest.mark.parametrize("rate", ["lin_1e-3", lambda remaining: 1e-3 * remaining])
+def test_schedules_and_warm_up_go_on_with_the_count_and_begin_anew_with_it(
+    rate: Any, tmp_path: Path
+) -> None:
+    rates: list[float] = []
+
+    def note(local: dict[str, Any], _: dict[str, Any]) -> bool:
+        rates.append(local["rate"] * 1e3)
+        return True
+
+    algorithm = dema(learning_rate=rate, warmup_steps=2).learn(trajectories(), 4, callback=note)
+    assert rates == pytest.approx([1 / 2, 3 / 4, 2 / 4, 1 / 4])
+    if isinstance(rate, str):  # a function is not saved: its largest value is
+        algorithm.save(tmp_path / "m")
+        algorithm = DeMa.load(tmp_path / "m")
+    rates.clear()
+    algorithm.learn(trajectories(), 4, callback=note, reset_num_timesteps=False)
+    assert algorithm.num_timesteps == 8
+    assert rates == pytest.approx([4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    rates.clear()
+    algorithm.learn(trajectories(), 4, callback=note)
+    assert algorithm.num_timesteps == 4
+    assert rates == pytest.approx([1 / 2, 3 / 4, 2 / 4, 1 / 4])
+
+
 def test_weight_decay_touches_matrices_only() -> None:
     model = dema().make_policy(spaces.Discrete(3), spaces.Discrete(2)).model
     decayed = {id(p) for p in make_optimizer(model, 0.1).param_groups[0]["params"]}
