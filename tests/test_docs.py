@@ -154,6 +154,17 @@ def test_every_page_with_python_is_run() -> None:
             assert named, f"no test runs the Python of {page.name}"
 
 
+def test_every_test_that_the_page_of_features_names_is_there() -> None:
+    page = (ROOT / "docs" / "features.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    assert rows == [str(n) for n in range(1, 44)]
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page)
+    assert len(named) > 40
+    for file, function in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert not function or f"def {function}(" in text, f"no {function} in {file}"
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and Sphinx make them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
