@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+FOREIGN ?= .venv-foreign
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := setup.py $(wildcard decision_policies/ops/native/*.[ch])
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test faults lint docs benchmark peers clean
+.PHONY: help quickstart test foreign faults lint docs benchmark peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -17,6 +18,9 @@ quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in
 
 test: $(VENV)/test lint  ## Types, style and all tests, a process on each core
 	$(BIN)/python -m pytest -n auto
+
+foreign: $(FOREIGN)/ready  ## Tests that run rl_zoo3 and W&B as they are, in an environment of their own
+	$(FOREIGN)/bin/python -m pytest tests/foreign
 
 faults: $(VENV)/test  ## Some 17 000 injected faults, counted; tests run a slice of them
 	$(BIN)/python -m tests.faults
@@ -59,5 +63,12 @@ $(PEERS)/ready: constraints-peers.txt
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --no-deps -r constraints-peers.txt
 	touch $@
 
+$(FOREIGN)/ready: setup.cfg constraints.txt constraints-foreign.txt $(KERNELS)
+	$(PYTHON) -m venv $(FOREIGN)
+	grep -v '^python-dateutil=' constraints.txt > $(FOREIGN)/constraints.txt
+	$(FOREIGN)/bin/pip install --quiet --disable-pip-version-check -c $(FOREIGN)/constraints.txt \
+	  -c constraints-foreign.txt -e '.[rl-zoo3,wandb,tensorboard,video]' pytest
+	touch $@
+
 clean:  ## Remove the virtual environment and what runs have left
-	rm -rf $(VENV) $(PEERS) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FOREIGN) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from decision_policies.laws import check_algorithm
     from decision_policies.ops import backends
     from decision_policies.policy import SequencePolicy
+    from decision_policies.registration import register_with_rl_zoo3
     from decision_policies.spec import SequenceSpec
 
 _HOMES = {
@@ -57,6 +58,7 @@ _HOMES = {
     "evaluate_in_context": "decision_policies.in_context",
     "evaluate_policy": "decision_policies.evaluation",
     "export_step": "decision_policies.export",
+    "register_with_rl_zoo3": "decision_policies.registration",
 }
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "evaluate_policy",
     "export_step",
     "load",
+    "register_with_rl_zoo3",
 ]
 
 

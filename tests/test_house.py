@@ -25,7 +25,7 @@ ROOMS = [
     ["policy"],
     ["learning"],
     ["algorithms"],
-    ["evaluation", "convert", "export"],
+    ["evaluation", "convert", "export", "registration"],
     ["in_context"],
     ["analysis"],
     ["laws"],

@@ -43,6 +43,7 @@ The folder logs/<algo>/<env>_<N> is made anew for each training and holds
   {FINAL}  fresh episodes of the last and the best policy
   progress.csv           losses
   config.yml, args.yml, command.txt
+  *.zip                  each policy in one file, as rl_zoo3's scripts load it
 The best policy is chosen by episodes from seed {CHOOSING} on; at the end the last and the best play
 fresh episodes, from seed {FRESH} on. Ctrl-C saves; --resume goes on as if nothing had happened.
 

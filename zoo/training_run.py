@@ -150,6 +150,7 @@ class TrainingRun:
                         self._train(stop, tick)
                         self._keep(stop)
                 self._finally()
+                self._zip()
             except KeyboardInterrupt:
                 self._save()
                 raise
@@ -255,6 +256,14 @@ class TrainingRun:
                 decision_policies.load(self.experiment.best, device=self.device)
             )
         write_whole(path, json.dumps(last, indent=2) + "\n")
+
+    def _zip(self) -> None:
+        """Leaves each policy in one file, too, which is where rl_zoo3's scripts look for it."""
+        kept = [self.experiment.copy(updates) for updates in self.experiment.copies()]
+        for folder in (self.experiment.last, self.experiment.best, *kept):
+            if folder.exists():
+                algorithm = decision_policies.load(folder, device=self.device)
+                algorithm.save(f"{folder}.zip", training_state=False)
 
     def _worded(self, algorithm: SequenceAlgorithm) -> dict[str, Any]:
         episodes, policy = self._play(algorithm, FRESH), algorithm.policy

@@ -70,6 +70,8 @@ def test_a_training_leaves_the_folders_and_files_of_rl_zoo3(whole: Experiment) -
     there = {path.name for path in whole.folder.iterdir() if not path.name.startswith(".")}
     assert there == {
         *("CartPole-v1", "best_model", "rl_model_2_steps", "rl_model_4_steps", "rl_model_6_steps"),
+        *("CartPole-v1.zip", "best_model.zip", "rl_model_2_steps.zip"),
+        *("rl_model_4_steps.zip", "rl_model_6_steps.zip"),
         *("config.yml", "args.yml", "command.txt", "evaluations.npz", "progress.csv"),
         "final_evaluation.json",
     }
