@@ -16,6 +16,7 @@ VERBS = {
     "check": "check that a dataset can be learnt from, and report what it is like",
     "benchmark": "train and evaluate a table of algorithms, datasets and seeds; resumable",
     "train": "train a policy on a dataset by its table, evaluate it on the way; resumable",
+    "tune": "search hyper-parameters by optuna; several processes share a study; resumable",
     "evaluate": "play episodes, and compare the returns asked for with those obtained",
     "targets": "ask a policy for little and for much; asked against obtained, and a picture",
     "enjoy": "watch a policy act in a window",

@@ -188,6 +188,31 @@ class Tables:
         return Recipe(label, name, dataset, hyper, _plan(where, values))
 
 
+def read_table(path: Path, dataset: str) -> tuple[str, dict[str, Any]]:
+    """Reads what one table says of a dataset.
+
+    Args:
+        path: A file of the form of those in zoo/hyperparameters.
+        dataset: Minari id.
+
+    Returns:
+        The class, and its hyper-parameters.
+
+    Raises:
+        ValueError: It is of another form, or says nothing of the dataset.
+    """
+    try:
+        content = _mapping(path, yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    name = content.pop("class", None)
+    content.pop("label", None)
+    blocks = _blocks(path, {k: v for k, v in content.items() if v is not False})
+    if not isinstance(name, str) or not blocks.keys() & {"default", dataset}:
+        raise ValueError(f"{path} names no class, or has no block for {dataset}")
+    return name, {**blocks.get("default", {}), **blocks.get(dataset, {})}
+
+
 def _algorithms() -> Mapping[str, Any]:
     from decision_policies.algorithms import BY_NAME
 

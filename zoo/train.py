@@ -27,6 +27,7 @@ from .experiments import (
     safe_name,
 )
 from .histories import parse_options
+from .tables import read_table
 from .training_run import CHOOSING, FINAL, FRESH, Settings, TrainingRun
 from .training_setup import EpisodeJudge, Subject, TaskJudge, choose_recipe
 
@@ -53,6 +54,8 @@ examples:
   a short try with other hyper-parameters:
     python -m zoo train --algo dt --dataset cartpole/mixed-v0 --n-timesteps 500 \\
       --hyperparams d_model=32 learning_rate=lin_2e-3
+  with the best values that a search has found (python -m zoo tune):
+    python -m zoo train --algo dt --dataset cartpole/mixed-v0 --conf-file tuning/dt-cartpole.yml
   go on with an interrupted training: the latest, or experiment 3
     python -m zoo train --algo dema --env CartPole-v1 --resume
     python -m zoo train --algo dema --env CartPole-v1 --resume --exp-id 3
@@ -98,6 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="take the place of the table's, such as d_model=64 ema_decay=null",
     )
+    text = "a table whose hyper-parameters go before those of zoo/hyperparameters"
+    add("-conf", "--conf-file", type=Path, metavar="FILE", help=text)
     add("-f", "--folder", type=Path, default=LOGS, metavar="DIR", help="(default: logs)")
     add("--resume", action="store_true", help="go on with the latest experiment that fits")
     add("--exp-id", type=_count, default=0, metavar="N", help="with --resume: experiment N")
@@ -166,11 +171,16 @@ def _begun(arguments: argparse.Namespace) -> Experiment:
         raise ValueError("--dataset says what to learn from; only --resume does without")
     if arguments.exp_id:
         raise ValueError("--exp-id belongs to --resume; a new training takes the next number")
-    given = _hyperparams(arguments.hyperparams)
+    given = hyperparams(arguments.hyperparams)
     subject = Subject.of(arguments.dataset)
     options = {"updates": arguments.n_timesteps, "episodes": arguments.eval_episodes}
     changes = {name: value for name, value in options.items() if value is not None}
+    table = arguments.conf_file
+    kind, values = read_table(table, subject.id) if table is not None else (None, {})
+    given = {**values, **given}
     recipe, notes = choose_recipe(arguments.algo, subject, given, **changes)
+    if kind not in (None, recipe.class_name):
+        raise ValueError(f"{table} is a table of {kind}, and --algo says {recipe.class_name}")
     judge, plan = subject.judge(recipe, arguments.env), recipe.plan
     if judge is None:
         notes.append(f"{subject.id} records no environment: nothing is evaluated without --env")
@@ -195,10 +205,10 @@ def _begun(arguments: argparse.Namespace) -> Experiment:
         tensorboard_log=arguments.tensorboard_log,
         plan=plan.to_json(),
     )
-    values = BY_NAME[recipe.class_name](seed=settings.seed, **recipe.hyperparameters)
+    algorithm = BY_NAME[recipe.class_name](seed=settings.seed, **recipe.hyperparameters)
     experiment = new_experiment(arguments.folder, settings.algo, settings.env)
     left_out = [name for name in NOT_HYPERPARAMETERS if name != "seed"]
-    config = {k: v for k, v in values.hyperparameters().items() if k not in left_out}
+    config = {k: v for k, v in algorithm.hyperparameters().items() if k not in left_out}
     experiment.write("config.yml", config)
     experiment.write("args.yml", settings.to_yaml())
     _note_command(experiment, arguments)
@@ -207,7 +217,12 @@ def _begun(arguments: argparse.Namespace) -> Experiment:
     return experiment
 
 
-def _hyperparams(words: list[str]) -> dict[str, Any]:
+def hyperparams(words: list[str]) -> dict[str, Any]:
+    """Reads the words of --hyperparams.
+
+    Raises:
+        ValueError: One is not of the form NAME=VALUE, or is none of the class's to tell.
+    """
     given = parse_options(words, "--hyperparams")
     for name in NOT_HYPERPARAMETERS:
         if name in given:
@@ -257,7 +272,7 @@ def _differences(arguments: argparse.Namespace, settings: Settings) -> list[str]
         value, recorded = getattr(arguments, option), getattr(settings, name)
         if value is not None and value != recorded:
             said.append(f"{option} is {recorded}")
-    given = _hyperparams(arguments.hyperparams)
+    given = hyperparams(arguments.hyperparams)
     if given and given != dict(settings.hyperparams):
         said.append(f"hyperparams are {dict(settings.hyperparams)}")
     return said

@@ -168,27 +168,10 @@ class TrainingRun:
         return sorted(stop for stop in stops if stop >= self.done)
 
     def _train(self, stop: int, tick: Tick) -> None:
-        """Trains up to a stop, on the schedule of the whole training, and saves."""
-        algorithm = self.algorithm
-        if self.done >= stop:
-            return
-
-        def go_on(_: Mapping[str, Any], __: Mapping[str, Any]) -> bool:
-            tick(1)
-            return algorithm.num_timesteps < stop and not interrupt.requested
-
-        # Held back here, since learn has no ear for a Ctrl-C in the last update before a stop.
-        with deferred_interrupt() as interrupt, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "interrupted after")  # said in other words
-            algorithm.learn(
-                self.data,
-                self.settings.n_timesteps - self.done,
-                callback=go_on,
-                reset_num_timesteps=False,
-            )
-        if self.done < stop or interrupt.requested:
-            raise KeyboardInterrupt
-        self._save()
+        """Trains up to a stop, and saves."""
+        if self.done < stop:
+            learn_until(stop, self.settings.n_timesteps, self.algorithm, self.data, tick)
+            self._save()
 
     def _save(self) -> None:
         if self.algorithm.policy is not None:
@@ -300,6 +283,40 @@ class TrainingRun:
     def _say(self, text: str) -> None:
         if not self.quiet:
             say(text)
+
+
+def learn_until(
+    stop: int,
+    total: int,
+    algorithm: SequenceAlgorithm,
+    data: Trajectories | Histories,
+    tick: Tick,
+) -> None:
+    """Trains up to a stop, on the schedule of the whole training.
+
+    Args:
+        stop: Updates to stop after.
+        total: Updates of the whole training.
+        algorithm: What is trained.
+        data: What it learns from.
+        tick: Told of each update.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, held back until an update is whole.
+        TrainingDivergedError: The loss is no longer finite.
+    """
+
+    def go_on(_: Mapping[str, Any], __: Mapping[str, Any]) -> bool:
+        tick(1)
+        return algorithm.num_timesteps < stop and not interrupt.requested
+
+    # Held back here, since learn has no ear for a Ctrl-C in the last update before a stop.
+    with deferred_interrupt() as interrupt, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "interrupted after")  # said in other words
+        left = total - algorithm.num_timesteps
+        algorithm.learn(data, left, callback=go_on, reset_num_timesteps=False)
+    if algorithm.num_timesteps < stop or interrupt.requested:
+        raise KeyboardInterrupt
 
 
 def in_words(episodes: Evaluation) -> str:
