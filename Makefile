@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 FOREIGN ?= .venv-foreign
+OLDEST ?= .venv-oldest
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 KERNELS := setup.py $(wildcard decision_policies/ops/native/*.[ch])
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test foreign faults lint docs benchmark peers clean
+.PHONY: help quickstart test oldest foreign faults lint docs benchmark peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -18,6 +19,17 @@ quickstart: $(VENV)/quickstart  ## Train, save, load, act and draw a picture, in
 
 test: $(VENV)/test lint  ## Types, style and all tests, a process on each core
 	$(BIN)/python -m pytest -n auto
+
+oldest: $(OLDEST)/ready  ## The tests of spaces, environments and their tools, with the oldest of both that are claimed
+	$(OLDEST)/bin/python -m pytest -n auto tests/envs tests/test_sb3_tools.py tests/test_sb3_habits.py \
+	  tests/test_sb3_source.py tests/test_extractors.py tests/test_wrap_vector.py tests/test_spaces.py \
+	  tests/test_space_doors.py tests/test_dict_observations.py tests/test_learn.py tests/test_evaluation.py
+
+$(OLDEST)/ready: setup.cfg constraints.txt constraints-oldest.txt $(KERNELS)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -r constraints-oldest.txt
+	touch $@
 
 foreign: $(FOREIGN)/ready  ## Tests that run rl_zoo3 and W&B as they are, in an environment of their own
 	$(FOREIGN)/bin/python -m pytest tests/foreign

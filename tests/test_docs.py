@@ -165,6 +165,17 @@ def test_every_test_that_the_page_of_features_names_is_there() -> None:
         assert not function or f"def {function}(" in text, f"no {function} in {file}"
 
 
+def test_the_versions_of_others_tools_are_those_that_are_installed_for_the_tests() -> None:
+    page = (ROOT / "docs" / "features.md").read_text()
+    files = ("constraints.txt", "constraints-foreign.txt", "constraints-peers.txt")
+    pinned = "\n".join((ROOT / file).read_text() for file in files).replace("_", "-").lower()
+    named = re.findall(r"^\| ([\w-]+) \| (\d\S*) \|", page, re.MULTILINE)
+    assert len(named) > 10
+    for tool, version in named:
+        pin = f"{tool.replace('_', '-')}=={version}"
+        assert re.search(rf"^{re.escape(pin)}$", pinned, re.MULTILINE), f"{pin} is no longer so"
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and Sphinx make them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
