@@ -37,7 +37,12 @@ def latest(folder: Path) -> DeMa | None:
 def go_on(folder: Path, told: Callable[[], None]) -> None:
     """Learn to the end from wherever the last process has come to; tell of every update."""
     algorithm = latest(folder) or training()
-    hooks = [CheckpointCallback(OFTEN, str(folder)), ConvertCallback(lambda *_: told() or True)]
+
+    def tell(*_: object) -> bool:
+        told()
+        return True
+
+    hooks = [CheckpointCallback(OFTEN, str(folder)), ConvertCallback(tell)]
     left = UPDATES - algorithm.num_timesteps
     algorithm.learn(tiny_trajectories(False), left, callback=hooks, reset_num_timesteps=False)
     algorithm.save(folder / f"rl_model_{UPDATES}_steps.zip")
