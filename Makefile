@@ -9,7 +9,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 KERNELS := setup.py $(wildcard decision_policies/ops/native/*.[ch])
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test oldest foreign faults lint docs benchmark peers clean
+.PHONY: help quickstart test oldest foreign faults long-lives lint docs benchmark peers clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -36,6 +36,9 @@ foreign: $(FOREIGN)/ready  ## Tests that run rl_zoo3 and W&B as they are, in an 
 
 faults: $(VENV)/test  ## Some 17 000 injected faults, counted; tests run a slice of them
 	$(BIN)/python -m tests.faults
+
+long-lives: $(VENV)/test  ## A million steps in each way to remember; tests live for 5 000
+	$(BIN)/python -m tests.long_lives
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -35,6 +35,9 @@ class SequencePolicy:
     return-to-go is held, and one warning says so; with `return_mode="constant"` it is meant to be,
     and with `return_mode="predict"` the model lowers it by the rewards that it predicts.
 
+    To act on another device, move the model between episodes, `policy.model.to(device)`, and call
+    `reset`; forks share it. The memory of an episode does not move: `predict` then says so.
+
     Args:
         model: The trained model; the policy never changes it.
         inference: How to remember; None is the model's own, `model.spec.inference`.
@@ -124,7 +127,8 @@ class SequencePolicy:
                 than before, or a state handed in. Nothing has changed then; the call can be
                 repeated. Or the network's output is not finite; the session is reset then.
             TypeError: The observation is of a wrong kind, such as the pair that `reset` returns.
-            RuntimeError: Another thread is in a call just now. Nothing has changed then.
+            RuntimeError: Another thread is in a call just now; or the model was moved to another
+                device since the session began. Nothing has changed then.
         """
         if state is not None:
             raise ValueError(
@@ -141,11 +145,8 @@ class SequencePolicy:
             session = self._session
             if session is None or (anew and len(session.starts) != rows):
                 session = self._begin(rows)
-            elif len(session.starts) != rows:
-                raise ValueError(
-                    f"got observations of {rows} environments, but this session has "
-                    f"{len(session.starts)}: call reset() before changing their number"
-                )
+            else:
+                session.check(rows, next(self.model.parameters()).device)
             self._session = session  # nothing can fail from here on
             session.single = single
             if rewards is not None:

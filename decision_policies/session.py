@@ -44,6 +44,25 @@ class Session:
     actions: NDArray[Any] | None = field(default=None)
     single: bool = False
 
+    def check(self, rows: int, device: torch.device) -> None:
+        """Check that a call goes on with what the session was begun with.
+
+        Raises:
+            ValueError: The number of environments is another.
+            RuntimeError: The model is on another device.
+        """
+        if len(self.starts) != rows:
+            raise ValueError(
+                f"got observations of {rows} environments, but this session has "
+                f"{len(self.starts)}: call reset() before changing their number"
+            )
+        if device != self.device:
+            raise RuntimeError(
+                f"the model was moved from {self.device} to {device} in the midst of an episode, "
+                "whose memory stays where it was: move it back, or call policy.reset() and begin "
+                "anew (nothing has changed)"
+            )
+
     def remember(self, actions: NDArray[Any]) -> None:
         """Take over actions as executed, except for idle rows."""
         if self.actions is not None:

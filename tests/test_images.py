@@ -134,18 +134,17 @@ def test_frames_are_held_once_and_read_once() -> None:
 
 def test_stacks_survive_the_cache_and_the_choice_of_episodes(tmp_path: Path) -> None:
     data = trajectories()
-    assert data.images is not None
-    ends = itertools.pairwise(data.offsets)
-    pieces = ((data.rows[a:b], data.images[a:b], np.empty(0, np.float32)) for a, b in ends)
+    parts = itertools.starmap(slice, itertools.pairwise(data.offsets))
+    final = np.empty(0, np.float32)
+    pieces = ((data.rows[part], data.observations[part], final) for part in parts)
     assert cache.write(tmp_path / "kept", pieces)
     kept = cache.read(tmp_path / "kept", data.observation_space, data.action_space, data.source)
     assert kept is not None
     expected = reference(SHAPES[0], 3)
     assert np.array_equal(kept.stack_frames(3).observations, expected)
-    best = kept.stack_frames(3).best(0.5)
-    first = int(np.argmax(data.returns))
-    part = slice(data.offsets[first], data.offsets[first + 1])
-    assert np.array_equal(best.observations[: best.lengths[0]], expected[part])
+    best, first = kept.stack_frames(3).best(0.5), int(np.argmax(data.returns))
+    seen = expected[data.offsets[first] : data.offsets[first + 1]]
+    assert np.array_equal(best.observations[: best.lengths[0]], seen)
 
 
 def test_what_cannot_be_stacked_is_named() -> None:
