@@ -56,8 +56,6 @@ class WindowContext(Context):
             memory[place] = value
         self.count += 1
         window = self._window(int(self.count.max()))
-        if isinstance(place[0], slice):
-            return self.model.latest(window)
         return Prediction(self.model(window)[0].action[place])
 
     def _place(self, counts: NDArray[np.int64]) -> tuple[Tensor | slice, Tensor | int]:

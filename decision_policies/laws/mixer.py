@@ -57,17 +57,6 @@ def cutting_the_sequence_anywhere_changes_nothing(case: MixerCase) -> None:
 
 
 @torch.no_grad()
-def reading_some_tokens_gives_what_all_give_there(case: MixerCase) -> None:
-    """`read` gives `forward`'s output at the tokens that are wanted, and its state."""
-    _, state = case.run(0, 9)
-    whole, last = case.run(9, L, state)
-    for wanted in (slice(1, None, 3), slice(-2, None), slice(None)):
-        some, after = case.mixer.read(case.x[:, 9:], wanted, state, case.kind[9:])
-        close(some, whole[:, wanted], f"the output of read at {wanted}, against forward's,")
-        same_state(after, last, f"the state after read at {wanted}")
-
-
-@torch.no_grad()
 def the_zero_state_is_the_initial_state(case: MixerCase) -> None:
     """`initial_state` is all zero, and `None` stands for it.
 
@@ -148,7 +137,6 @@ MIXER_LAWS: dict[str, Callable[[MixerCase], None]] = {
     law.__name__: law
     for law in (
         cutting_the_sequence_anywhere_changes_nothing,
-        reading_some_tokens_gives_what_all_give_there,
         the_zero_state_is_the_initial_state,
         a_cleared_row_is_a_fresh_row_and_the_others_are_bit_equal,
         junk_after_the_end_changes_nothing_before_it,

@@ -82,10 +82,6 @@ class SequenceModel(nn.Module):
         """Find the state after a window, from the initial state; models may spare predicting."""
         return self(window)[1]  # type: ignore[no-any-return]
 
-    def latest(self, window: Window) -> Prediction:
-        """Predict the action of a window's last step, (B, P); every row is T steps long."""
-        return Prediction(self(window)[0].action[:, -1])
-
     def loss(self, prediction: Prediction, window: Window) -> Losses:
         """Compare a window's prediction with its logged actions, over real steps only."""
         return self.head.loss(prediction.action, window.actions, window.mask)
@@ -187,15 +183,6 @@ class TokenModel(SequenceModel):
 
     def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
         """Predict the actions of all steps of a window; see `SequenceModel.forward`."""
-        return self._encode(window, state)
-
-    def latest(self, window: Window) -> Prediction:
-        """Predict the action of the last step only; see `SequenceModel.latest`."""
-        return Prediction(self._encode(window, None, every=False)[0].action[:, -1])
-
-    def _encode(
-        self, window: Window, state: State | None, every: bool = True
-    ) -> tuple[Prediction, State]:
         batch, steps = window.shape
         known = self.initial_state(batch) if state is None else cast(TokenState, state)
         backbone = None if state is None else known.backbone  # None spares the mixers' work
@@ -210,10 +197,9 @@ class TokenModel(SequenceModel):
         )
         done = self.embedding.after_action(features, window.rewards, window.timesteps)
         tokens = torch.cat((given, done), 2)
-        kinds, first = self.kinds.repeat(steps), self.embedding.acting_token
-        acting = slice(first if every else first - len(self.kinds), None, len(self.kinds))
-        y, backbone = self.backbone.read(tokens.flatten(1, 2), acting, backbone, kinds)
-        return Prediction(self.head(self.norm(y))), TokenState(backbone, previous)
+        y, backbone = self.backbone(tokens.flatten(1, 2), backbone, self.kinds.repeat(steps))
+        acting = y.view(batch, steps, -1, y.shape[-1])[:, :, self.embedding.acting_token]
+        return Prediction(self.head(self.norm(acting))), TokenState(backbone, previous)
 
     def act(self, step: Step, state: State) -> tuple[Prediction, State]:
         """Predict the action of one step; see `SequenceModel.act`."""

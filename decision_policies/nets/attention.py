@@ -73,39 +73,17 @@ class Attention(Mixer):
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Mix the tokens; see `Mixer.forward`."""
-        queries, new_keys, new_values = linear(x, self.c_attn.weight, self.c_attn.bias).chunk(3, -1)
-        return self._mix(queries, new_keys, new_values, state, None)
-
-    def read(
-        self, x: Tensor, wanted: slice, state: State | None = None, kind: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Let the wanted tokens attend to all; see `Mixer.read`."""
-        width, weight, bias = x.shape[-1], self.c_attn.weight, self.c_attn.bias
-        queries = linear(x[:, wanted], weight[:width], bias[:width])
-        new_keys, new_values = linear(x, weight[width:], bias[width:]).chunk(2, -1)
-        return self._mix(queries, new_keys, new_values, state, wanted)
-
-    def _mix(
-        self,
-        queries: Tensor,
-        new_keys: Tensor,
-        new_values: Tensor,
-        state: State | None,
-        wanted: slice | None,
-    ) -> tuple[Tensor, State]:
-        """Attend from all new tokens (None) or the wanted ones, whose queries these are."""
-        batch, length, _ = new_keys.shape
+        batch, length, _ = x.shape
         keys, values, real = (
             self.initial_state(batch) if state is None else cast(AttentionState, state)
         )
         cached = keys.shape[1]
+        queries, new_keys, new_values = linear(x, self.c_attn.weight, self.c_attn.bias).chunk(3, -1)
         keys = torch.cat((keys, new_keys), 1)
         values = torch.cat((values, new_values), 1)
         real = torch.cat((real, real.new_ones(batch, length)), 1)
-        plain = wanted is None and cached == 0 and length <= self.window
+        plain = cached == 0 and length <= self.window
         mask = None if plain else self._mask(length, cached, real)
-        if mask is not None and wanted is not None:
-            mask = mask[:, :, wanted]
         kept = max(0, cached + length - self.window + 1)
         after = AttentionState(keys[:, kept:], values[:, kept:], real[:, kept:])
         return self._attend(queries, keys, values, mask), after
@@ -163,8 +141,6 @@ class ChunkAttention(Attention):
         """Make the empty cache of `batch` rows."""
         empty = self.c_proj.weight.new_zeros(batch, self.window, self.c_proj.in_features)
         return ChunkAttentionState(empty, empty, empty.new_zeros(batch, dtype=torch.int64))
-
-    read = Mixer.read
 
     def forward(
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None

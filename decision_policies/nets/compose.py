@@ -36,7 +36,6 @@ class Pointwise(Mixer):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.tokenwise = True
         self.up = nn.Linear(d_model, multiple * d_model)
         self.down = nn.Linear(multiple * d_model, d_model)
         self.dropout = nn.Dropout(dropout)
@@ -72,7 +71,6 @@ class Residual(Mixer):
         super().__init__()
         self.norm = nn.LayerNorm(d_model) if norm is None else norm
         self.inner = inner
-        self.tokenwise = inner.tokenwise
 
     def initial_state(self, batch: int) -> State:
         """Make the initial state of the inner mixer."""
@@ -82,19 +80,10 @@ class Residual(Mixer):
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Add the branch to its input; see `Mixer.forward`."""
-        return self.read(x, slice(None), state, kind)
-
-    def read(
-        self, x: Tensor, wanted: slice, state: State | None = None, kind: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Add the branch where it is wanted; see `Mixer.read`."""
         norm = self.norm
         y = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-        if wanted == slice(None):
-            y, state = self.inner(y, state, kind)
-            return x + y, state
-        y, state = self.inner.read(y, wanted, state, kind)
-        return x[:, wanted] + y, state
+        y, state = self.inner(y, state, kind)
+        return x + y, state
 
 
 class Chain(Mixer):
@@ -107,7 +96,6 @@ class Chain(Mixer):
     def __init__(self, *layers: Mixer) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.tokenwise = all(layer.tokenwise for layer in layers)
 
     def initial_state(self, batch: int) -> State:
         """Make the tuple of the layers' initial states."""
@@ -122,22 +110,6 @@ class Chain(Mixer):
             x, after = layer(x, None if state is None else state[index], kind)
             states.append(after)
         return x, tuple(states)
-
-    def read(
-        self, x: Tensor, wanted: slice, state: State | None = None, kind: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Apply the layers, from the last that mixes on only where wanted; see `Mixer.read`."""
-        layers = [cast(Mixer, layer) for layer in self.layers]
-        mixing = max((i for i, layer in enumerate(layers) if not layer.tokenwise), default=0)
-        states = []
-        for index, layer in enumerate(layers):
-            before = None if state is None else state[index]
-            if index == mixing:
-                x, after = layer.read(x, wanted, before, kind)
-            else:  # before it, all tokens; behind it those that are left, each by itself
-                x, after = layer(x, before, kind)
-            states.append(after)
-        return x if layers else x[:, wanted], tuple(states)
 
 
 class Fuse(Mixer):

@@ -132,12 +132,6 @@ class Mamba(Mixer):
         self, x: Tensor, state: State | None = None, kind: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Mix the tokens; see `Mixer.forward`."""
-        return self.read(x, slice(None), state, kind)
-
-    def read(
-        self, x: Tensor, wanted: slice, state: State | None = None, kind: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Mix the tokens, and gate and project those that are wanted; see `Mixer.read`."""
         conv, ssm = self._past(len(x)) if state is None else cast(MambaState, state)
         # linear rather than the modules: in a step of three tokens, a module call is a cost.
         u, z = linear(x, self.in_proj.weight, self.in_proj.bias).chunk(2, -1)
@@ -145,7 +139,7 @@ class Mamba(Mixer):
             u, conv = self._convolve(u, conv)
         u = F.silu(u)
         y, after = selective_scan(u, *self.selection(u), self.D, ssm)
-        y = linear(y[:, wanted] * F.silu(z[:, wanted]), self.out_proj.weight, self.out_proj.bias)
+        y = linear(y * F.silu(z), self.out_proj.weight, self.out_proj.bias)
         return y, MambaState(conv, after)
 
     def selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

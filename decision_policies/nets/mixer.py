@@ -18,12 +18,7 @@ class Mixer(nn.Module):
     tokens, state)`, and there is no second implementation that could drift from the first.
     The all-zero state is the initial state, and `None` stands for it. No state is kept in the
     module, none is changed in place.
-
-    Attributes:
-        tokenwise: Whether each token is mapped by itself, without state.
     """
-
-    tokenwise = False
 
     @abstractmethod
     def initial_state(self, batch: int) -> State:
@@ -43,25 +38,6 @@ class Mixer(nn.Module):
         Returns:
             The mapped tokens (B, L, D) and the state after the last of them.
         """
-
-    def read(
-        self, x: Tensor, wanted: slice, state: State | None = None, kind: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Do as `forward` does where only some tokens' outputs are wanted.
-
-        Policies read their last layer at one token of each step; mixers may spare the others' work.
-
-        Args:
-            x: Tokens, (B, L, D).
-            wanted: Which of the L tokens.
-            state: As for `forward`.
-            kind: As for `forward`.
-
-        Returns:
-            The mapped tokens that are wanted, and the state after the last of all.
-        """
-        y, state = self(x, state, kind)
-        return y[:, wanted], state
 
     if TYPE_CHECKING:  # nn.Module's own is untyped
 
