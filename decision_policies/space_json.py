@@ -118,7 +118,9 @@ def _parse_single(kind: str, data: Mapping[str, Any], name: str, room: int) -> s
         n, start = (_integer(data[k], f"{name}.{k}") for k in ("n", "start"))
         if n > room:
             raise CheckpointError(f"{name}.n: {n} is too large (at most 2^24 in all)")
-        return spaces.Discrete(n, start=start, dtype=np.dtype(dtype).type)
+        # Older versions of gymnasium have no other than the default, and no word for it.
+        typed: dict[str, Any] = {} if dtype == "int64" else {"dtype": np.dtype(dtype).type}
+        return spaces.Discrete(n, start=start, **typed)
     shape = _shape(data["shape"], f"{name}.shape", room)
     first, second = ("low", "high") if kind == "Box" else ("nvec", "start")
     one, other = (_array(data[k], shape, dtype, f"{name}.{k}") for k in (first, second))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,13 @@ NUMBERS: dict[str, Space] = {
     "int64": spaces.Box(-5, 1000, (1,), np.int64),
     "bool": spaces.Box(0, 1, (2,), np.bool_),
 }
+TYPED: dict[str, Any] = (
+    {"dtype": np.int32} if "dtype" in signature(spaces.Discrete).parameters else {}
+)
+"""Of a Discrete; older versions of gymnasium have none."""
 CHOICES: dict[str, Space] = {
     "one of 4": spaces.Discrete(4),
-    "one from -3": spaces.Discrete(2, start=-3, dtype=np.int32),
+    "one from -3": spaces.Discrete(2, start=-3, **TYPED),
     "several": spaces.MultiDiscrete([2, 3, 1], "int32"),
     "several from": spaces.MultiDiscrete(np.array([[2, 4]]), np.int64, start=np.array([[-1, 5]])),
     "binary": spaces.MultiBinary(3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 from decision_policies.feedback.observer import Observer, Reporter
 
+if TYPE_CHECKING:
+    Wrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, NDArray[Any]]
+else:
+    Wrapper = VectorWrapper  # which is not generic in older versions of gymnasium
 
-class VectorFeedback(VectorWrapper[Any, Any, Any, Any, NDArray[Any]], Reporter):
+
+class VectorFeedback(Wrapper, Reporter):
     """Tells a policy of the rewards, ends and actions of n environments.
 
     Where a row's next episode begins depends on `env.metadata["autoreset_mode"]`:
