@@ -296,7 +296,7 @@ def test_a_dataset_that_is_not_there_names_close_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert zoo("train --algo dema --dataset cartpole/mixd-v0 -f", tmp_path) == 2
-    assert "did you mean 'cartpole/mixed-v0'?" in capsys.readouterr().err
+    assert "did you mean 'cartpole/mixed-v0'" in capsys.readouterr().err
     assert zoo("train --algo dema -f", tmp_path) == 2
     assert "--dataset says what to learn from" in capsys.readouterr().err
 
