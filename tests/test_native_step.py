@@ -105,10 +105,14 @@ class Life:
 def engine(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, looked_for_again: None
 ) -> None:
-    """Each instruction set that this processor has, and NumPy."""
-    why = reason(monkeypatch, "off" if request.param == "numpy" else request.param)
-    if request.param != "numpy" and library.native().library is None:
+    """Each instruction set that this processor has, which must be right, and NumPy."""
+    if request.param == "numpy":
+        reason(monkeypatch, "off")
+        return
+    why = reason(monkeypatch, request.param)
+    if library.native().library is None:
         pytest.skip(why)
+    assert why == ""
 
 
 def native_of(model: SequenceModel, rows: int) -> NativeContext:

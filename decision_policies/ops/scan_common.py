@@ -60,11 +60,27 @@ def fault(scan: Scan, kind: str, with_state: bool = True) -> str:
     return f"it failed its check (relative errors {wrong})"
 
 
-def not_imported(package: str, error: Exception) -> str:
-    """Say why a package cannot be imported: it is not there, or something is wrong with it."""
-    if isinstance(error, ModuleNotFoundError) and error.name == package:
-        return f"{package} is not installed"
-    return f"{package} cannot be imported ({_described(error)})"
+def fault_of_package(
+    package: str, load: Callable[[], Any], scan: Scan, kind: str, with_state: bool = True
+) -> str:
+    """Say why a package's kernels cannot be used, in one line; nothing where they can.
+
+    Args:
+        package: Its name.
+        load: Imports its kernels.
+        scan: What is to be checked; it calls them.
+        kind: See `fault`.
+        with_state: See `fault`.
+    """
+    if kind == "cuda" and not torch.cuda.is_available():
+        return "torch can use no GPU"
+    try:
+        load()
+    except Exception as error:  # one that is broken, or built for another torch, may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            return f"{package} is not installed"
+        return f"{package} cannot be imported ({_described(error)})"
+    return fault(scan, kind, with_state)
 
 
 def pass_over(name: str, why: str) -> str:

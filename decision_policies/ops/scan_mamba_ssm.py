@@ -54,17 +54,8 @@ def problem() -> str:
 
     Before the first use a scan of odd sizes is compared with `scan_torch`, values and gradients.
     """
-    return scan_common.pass_over("mamba_ssm", _problem())
-
-
-def _problem() -> str:
-    if KIND == "cuda" and not torch.cuda.is_available():
-        return "torch can use no GPU"
-    try:
-        _kernel()
-    except Exception as error:  # built for another torch, it may raise anything
-        return scan_common.not_imported("mamba_ssm", error)
-    return scan_common.fault(selective_scan, KIND, with_state=False)
+    why = scan_common.fault_of_package("mamba_ssm", _kernel, selective_scan, KIND, with_state=False)
+    return scan_common.pass_over("mamba_ssm", why)
 
 
 @cache

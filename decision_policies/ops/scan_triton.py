@@ -61,17 +61,8 @@ def problem() -> str:
 
     Before the first use a scan of odd sizes is compared with `scan_torch`, values and gradients.
     """
-    return scan_common.pass_over("triton", _problem())
-
-
-def _problem() -> str:
-    if KIND == "cuda" and not torch.cuda.is_available():
-        return "torch can use no GPU"
-    try:
-        _kernels()
-    except Exception as error:  # a broken installation may raise anything
-        return scan_common.not_imported("triton", error)
-    return scan_common.fault(selective_scan, KIND)
+    why = scan_common.fault_of_package("triton", _kernels, selective_scan, KIND)
+    return scan_common.pass_over("triton", why)
 
 
 @cache
