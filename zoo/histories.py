@@ -15,6 +15,7 @@ import numpy as np
 from decision_policies.data.minari_source import load_minari
 from decision_policies.envs import ENVIRONMENTS
 from zoo.history_learners import LEARNERS
+from zoo.history_search import SEARCHES
 from zoo.history_set import Recipe, make_histories
 
 EXAMPLES = """\
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=Recipe.epsilon,
         metavar=("FIRST", "LAST"),
-        help="share of random actions at first and at last (default: 1 0); not for search",
+        help="share of random actions at first and at last (default: 1 0); not in a search",
     )
     add(
         "--option",
@@ -112,7 +113,7 @@ def command_of(dataset: str | Path) -> str:
     words = ["--env", said["env_id"], "--learner", said["learner"], "--tasks", len(tasks)]
     words += ["--held-out", len(held_out), "--repeats", len(histories) // len(tasks)]
     words += ["--episodes", said["episodes"], "--keep", len(said["kept"]), "--seed", said["seed"]]
-    if said["learner"] != "search":
+    if said["learner"] not in SEARCHES:
         words += ["--epsilon", *said["epsilon"]]
     for name, value in said["options"].items():
         text = value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Learners whose whole histories are kept: Q-learning, ever less noise, search, and SB3's DQN."""
+"""Learners whose whole histories are kept: Q-learning, ever less noise, and SB3's DQN."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import stable_baselines3 as sb3
 
-from decision_policies.envs import Darkroom, KeyToDoor, Simulator, SingleEnv
-from decision_policies.envs.grid import MOVES
+from decision_policies.envs import Simulator, SingleEnv
 from zoo.progress import Tick
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-LEARNERS = ("q-learning", "noise", "search", "dqn")
+LEARNERS = ("q-learning", "noise", "search", "sweep", "dqn")
 
 
 @dataclass(frozen=True)
@@ -133,65 +132,6 @@ class NoiseCurriculum:
 
     def learn(self, before: Ints, actions: Ints, rewards: Floats, worlds: Simulator) -> None:
         """Nothing is learnt."""
-
-
-class Search:
-    """Looks for cells that pay where it has not been yet, and remembers them.
-
-    Each episode it sets out for a cell drawn from those that may still pay, all being equally
-    likely at first, which is posterior sampling; from there it goes to the nearest such cell, again
-    and again, through others of them where it can. In its histories exploring is done well, and an
-    in-context learner explores no better than those that it has learnt from.
-
-    Args:
-        worlds: what to search: a Darkroom or a Dark Key-to-Door.
-
-    Raises:
-        ValueError: when the worlds' actions must be found out first, or they have no cells.
-
-    References:
-        Osband et al., "(More) Efficient Reinforcement Learning via Posterior Sampling",
-        arXiv 1306.0940.
-    """
-
-    def __init__(self, worlds: Simulator) -> None:
-        if not isinstance(worlds, (Darkroom, KeyToDoor)) or getattr(worlds, "permuted", False):
-            raise ValueError("search is for rooms whose actions are known; take another learner")
-        self.grid, self.rows, self.cells = worlds, np.arange(worlds.n), worlds.size**2
-        phases = worlds.n_states // self.cells
-        self.finds = max(1, phases - 1)
-        """Cells to be found, one after the other; Darkroom's pays for ever."""
-        self.paying = np.full((worlds.n, self.finds), -1)
-        self.open = np.ones((worlds.n, self.finds, self.cells), np.bool_)
-        self.target = np.zeros(worlds.n, np.int64)
-        self.places = worlds.places(np.arange(self.cells))
-
-    def act(self, worlds: Simulator, share: float, rng: np.random.Generator) -> Ints:
-        """See `Learner.act`."""
-        found = worlds.states() // self.cells
-        at = self.rows, np.minimum(found, self.finds - 1)
-        order = rng.random((worlds.n, self.cells))
-        if worlds.time > 0:
-            order -= np.abs(self.places - self.grid.position[:, None]).sum(-1)
-        new = np.where(self.open[at], order, -np.inf).argmax(1)
-        keep = self.open[(*at, self.target)] & (worlds.time > 0)
-        self.target = np.where(keep, self.target, new)
-        known = self.paying[at]
-        targets = self.grid.places(np.where(known >= 0, known, self.target))
-        moves = [self.grid.towards(targets, rng) for _ in range(2)]
-        ahead = self.grid.cells(
-            np.clip(self.grid.position + MOVES[moves[0]], 0, self.grid.size - 1)
-        )
-        chosen = np.where(self.open[(*at, ahead)], *moves)
-        return np.where(found < self.finds, chosen, 0)
-
-    def learn(self, before: Ints, actions: Ints, rewards: Floats, worlds: Simulator) -> None:
-        """See `Learner.learn`."""
-        found, cell = before // self.cells, worlds.states() % self.cells
-        at = self.rows, np.minimum(found, self.finds - 1)
-        sought = found < self.finds
-        self.open[(*at, cell)] &= ~sought
-        self.paying[at] = np.where(sought & (rewards > 0), cell, self.paying[at])
 
 
 def falling(epsilon: tuple[float, float], share: float) -> float:

@@ -24,10 +24,10 @@ from zoo.history_learners import (
     NoiseCurriculum,
     QLearning,
     Record,
-    Search,
     learn_dqn,
     play_history,
 )
+from zoo.history_search import SEARCHES
 from zoo.minari_writer import Description, dataset_folder, refuse_existing, write_dataset
 from zoo.progress import progress_bar
 
@@ -208,8 +208,8 @@ def _learn(recipe: Recipe, env: gym.Env[Any, Any], worlds: Simulator, progress: 
     learner: Learner = QLearning(worlds, recipe.epsilon)
     if recipe.learner == "noise":
         learner = NoiseCurriculum(recipe.epsilon)
-    elif recipe.learner == "search":
-        learner = Search(worlds)
+    elif recipe.learner in SEARCHES:
+        learner = SEARCHES[recipe.learner](worlds)
     with progress_bar("learning", recipe.episodes, progress) as tick:
         return play_history(worlds, learner, recipe.episodes, recipe.keep, rng, tick)
 
@@ -271,7 +271,7 @@ def _describe(recipe: Recipe, worlds: Simulator, record: Record) -> Description:
         f"Learning histories of {recipe.learner} at {recipe.tasks} tasks of {recipe.env_id}, "
         f"{recipe.repeats} of each, the last {recipe.held_out} tasks held out for evaluation. A "
         f"history is {len(record.numbers)} of {recipe.episodes} episodes, evenly spaced and in the "
-        f"order of learning{'' if recipe.learner == 'search' else falling}. "
+        f"order of learning{'' if recipe.learner in SEARCHES else falling}. "
         f"Reference scores: random actions and the optimum, over all tasks. Seed {recipe.seed}. "
         "Made by `python -m zoo histories` with "
         + ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -56,7 +56,10 @@ class WindowContext(Context):
             memory[place] = value
         self.count += 1
         window = self._window(int(self.count.max()))
-        return Prediction(self.model(window)[0].action[place])
+        first = int(self.count.min()) - 1
+        prediction, _ = self.model(window, None, first)
+        row, step_of_row = place
+        return Prediction(prediction.action[row, step_of_row - first])
 
     def _place(self, counts: NDArray[np.int64]) -> tuple[Tensor | slice, Tensor | int]:
         """Index each row's own step, more cheaply where it is the same of all rows."""

@@ -89,8 +89,12 @@ class Grid(Simulator):
 
     def towards(self, targets: Ints, rng: np.random.Generator) -> Ints:
         """Moves (n,) on a shortest way to cells (n, 2); of two that are, one at random."""
+        return self.along(targets, rng.random(self.n) < 0.5)
+
+    def along(self, targets: Ints, sideways_first: NDArray[np.bool_]) -> Ints:
+        """Moves (n,) on a shortest way to cells (n, 2); of two that are, the one chosen, (n,)."""
         dx, dy = (targets - self.position).T
-        sideways = (dx != 0) & ((dy == 0) | (rng.random(self.n) < 0.5))
+        sideways = (dx != 0) & ((dy == 0) | sideways_first)
         along_x = np.where(dx > 0, RIGHT, LEFT)
         along_y = np.where(dy > 0, UP, np.where(dy < 0, DOWN, WAIT))
         return np.where(sideways, along_x, along_y)

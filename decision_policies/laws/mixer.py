@@ -11,7 +11,7 @@ from torch import Tensor
 
 from decision_policies import tree
 from decision_policies.laws.law import close, is_zero, naming, require, same, same_state
-from decision_policies.nets.mixer import Mixer
+from decision_policies.nets.mixer import Mixer, mixed
 from decision_policies.tree import State
 
 B, L = 5, 24
@@ -54,6 +54,17 @@ def cutting_the_sequence_anywhere_changes_nothing(case: MixerCase) -> None:
         what = f"of parts of {cuts} tokens, against the whole,"
         close(torch.cat(parts, 1), whole, f"the output {what}")
         same_state(state, last, f"the state {what}")
+
+
+@torch.no_grad()
+def wanting_some_tokens_gives_what_all_give_there(case: MixerCase) -> None:
+    """`mixed` gives the output of all tokens at those that are wanted, and the state after all."""
+    for before in (None, case.run(0, 9)[1]):
+        whole, last = case.run(9, L, before)
+        for wanted in (slice(1, None, 3), slice(-2, None), slice(None)):
+            some, after = mixed(case.mixer, case.x[:, 9:], before, case.kind[9:], wanted)
+            close(some, whole[:, wanted], f"the output at {wanted}, against that of all,")
+            same_state(after, last, f"the state after {wanted} was wanted")
 
 
 @torch.no_grad()
@@ -143,6 +154,7 @@ MIXER_LAWS: dict[str, Callable[[MixerCase], None]] = {
         a_batch_is_its_rows_alone,
         no_state_is_changed_in_place,
         gradients_flow_through_a_cut_as_if_there_were_none,
+        wanting_some_tokens_gives_what_all_give_there,
     )
 }
 """What holds for every mixer, by name."""

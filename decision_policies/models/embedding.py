@@ -125,6 +125,34 @@ class StepEmbedding(nn.Module):
             return features.new_zeros(*features.shape[:-1], 0, self.d_model)
         return self._finish(torch.stack(parts, -2))
 
+    def whole(
+        self,
+        observations: Tensor,
+        returns_to_go: Tensor,
+        timesteps: Tensor,
+        features: Tensor,
+        rewards: Tensor,
+        previous: Tensor | None,
+    ) -> Tensor:
+        """Embed whole steps: what `before_action` and `after_action` give, one after the other.
+
+        Args:
+            observations: (..., *observation).
+            returns_to_go: (...,).
+            timesteps: (...,).
+            features: Features of the action, (..., F).
+            rewards: The reward that followed it, (...,).
+            previous: See `before_action`.
+
+        Returns:
+            (..., m, D): all tokens of each step.
+        """
+        if not self.interleaved:
+            return self.before_action(observations, returns_to_go, timesteps, previous)
+        time = self._time(timesteps)
+        given = self._given(observations, returns_to_go, time)
+        return self._finish(torch.stack((*given, *self._done(features, rewards, time)), -2))
+
     def between(
         self,
         features: Tensor,

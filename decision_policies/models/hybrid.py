@@ -20,7 +20,7 @@ from decision_policies.models.encoders import standardise
 from decision_policies.models.heads import Head
 from decision_policies.models.model import SequenceModel
 from decision_policies.models.subgoals import ChunkEmbedding, SubgoalHead
-from decision_policies.nets.mixer import Mixer
+from decision_policies.nets.mixer import Mixer, mixed
 from decision_policies.tree import State
 
 
@@ -97,20 +97,24 @@ class HybridModel(SequenceModel):
         memory, short = self.memory.initial_state(batch), self.short.initial_state(batch)
         return HybridState(memory, short, paid, clock)
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
-        """Predict the actions of all steps of a window; see `SequenceModel.forward`.
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
+        """Predict the actions of a window's steps; see `SequenceModel.forward`.
 
         Where rows are shorter than the window, nothing is predicted for the padding, and the state
         is the one after the last real step. Rows that are in the midst of a chunk are stepped.
         """
         known = cast(HybridState, self.initial_state(len(window.mask)) if state is None else state)
         if bool(known.clock.any()):
-            return self._step_through(window, known)
+            prediction, after = self._step_through(window, known)
+            return Prediction(prediction.action[:, read_from:]), after
         chunks = lay_out(window, self.chunk_length)
         prompts, memory = self._prompts(window, chunks, known)
         tokens = self._tokens(window, chunks)
         actions = chunks.give_back(self._act_on(prompts, tokens), window.mask)
-        return Prediction(actions), self._after(window, chunks, prompts, tokens, memory, known)
+        after = self._after(window, chunks, prompts, tokens, memory, known)
+        return Prediction(actions[:, read_from:]), after
 
     def remember(self, window: Window) -> State:
         """Find the state after a window; see `SequenceModel.remember`."""
@@ -249,18 +253,17 @@ class HybridModel(SequenceModel):
 
     def _tokens(self, window: Window, chunks: Chunks) -> Tensor:
         """Make the short memory's tokens, without the prompts, (B, M, c m, D)."""
-        given = (window.observations, window.returns_to_go, window.timesteps, None)
-        before = self.embedding.before_action(*given)
+        given = window.observations, window.returns_to_go, window.timesteps
         features = self.head.features(window.actions)
-        after = self.embedding.after_action(features, window.rewards, window.timesteps)
-        return chunks.take(torch.cat((before, after), 2)).flatten(2, 3)
+        tokens = self.embedding.whole(*given, features, window.rewards, None)
+        return chunks.take(tokens).flatten(2, 3)
 
     def _act_on(self, prompts: Tensor, tokens: Tensor) -> Tensor:
         """Predict the actions (..., c, P) of chunks, given prompts (..., D) and tokens."""
         batch = prompts.shape[:-1]
         x = torch.cat((prompts.unsqueeze(-2), tokens), -2)
-        y, _ = self.short(x.flatten(0, -3))
-        y = y[:, 1 :: self.embedding.tokens_per_step]
+        acting = slice(1, None, self.embedding.tokens_per_step)
+        y, _ = mixed(self.short, x.flatten(0, -3), None, None, acting)
         return cast(Tensor, self.head(self.norm(y)).unflatten(0, batch))
 
     def _step_through(self, window: Window, state: HybridState) -> tuple[Prediction, State]:

@@ -13,7 +13,7 @@ from decision_policies.models.embedding import StepEmbedding
 from decision_policies.models.encoders import standardise
 from decision_policies.models.heads import Head
 from decision_policies.models.rewards import RewardHead
-from decision_policies.nets.mixer import Mixer
+from decision_policies.nets.mixer import Mixer, mixed
 from decision_policies.spec import SequenceSpec
 from decision_policies.tree import State
 
@@ -43,15 +43,19 @@ class SequenceModel(nn.Module):
         """Make the all-zero state of `batch` rows, on the device of the weights."""
 
     @abstractmethod
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
-        """Predict the actions of all steps of a window; no prediction sees its own action.
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
+        """Predict the actions of a window's steps; no prediction sees its own action.
 
         Args:
             window: (B, T) steps.
             state: State after the steps before the window; None for the initial state.
+            read_from: First step whose action is wanted. The last layer may then leave out what no
+                action is read from; None wants all actions, and hooks to see all of every layer.
 
         Returns:
-            The prediction, (B, T, P), and the state after the window.
+            The prediction, (B, T, P) or from that step on, and the state after the window.
         """
 
     @abstractmethod
@@ -96,7 +100,7 @@ class SequenceModel(nn.Module):
         Returns:
             The losses, and the state after the window.
         """
-        prediction, state = self(window, state)
+        prediction, state = self(window, state, 0)
         return self.loss(prediction, window), state
 
     def with_reward_error(self, losses: Losses, window: Window) -> Losses:
@@ -176,30 +180,36 @@ class TokenModel(SequenceModel):
 
     def initial_state(self, batch: int) -> TokenState:
         """Make the all-zero state of `batch` rows."""
-        previous: State = ()
-        if not self.embedding.interleaved:
-            previous = self.norm.weight.new_zeros(batch, self.embedding.n_features)
-        return TokenState(self.backbone.initial_state(batch), previous)
+        return TokenState(self.backbone.initial_state(batch), self._no_action(batch))
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
-        """Predict the actions of all steps of a window; see `SequenceModel.forward`."""
+    def _no_action(self, batch: int) -> State:
+        """Make the features of the previous action of `batch` rows that have none."""
+        if self.embedding.interleaved:
+            return ()
+        return self.norm.weight.new_zeros(batch, self.embedding.n_features)
+
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
+        """Predict the actions of a window's steps; see `SequenceModel.forward`."""
         batch, steps = window.shape
-        known = self.initial_state(batch) if state is None else cast(TokenState, state)
-        backbone = None if state is None else known.backbone  # None spares the mixers' work
-        previous = known.previous
+        backbone: State | None = None  # which spares the mixers' work
+        previous = self._no_action(batch)
+        if state is not None:
+            backbone, previous = cast(TokenState, state)
         features = self.head.features(window.actions)
         shifted = None
         if isinstance(previous, Tensor):
             shifted = torch.cat((previous.unsqueeze(1), features[:, :-1]), 1)
             previous = features[:, -1]
-        given = self.embedding.before_action(
-            window.observations, window.returns_to_go, window.timesteps, shifted
-        )
-        done = self.embedding.after_action(features, window.rewards, window.timesteps)
-        tokens = torch.cat((given, done), 2)
-        y, backbone = self.backbone(tokens.flatten(1, 2), backbone, self.kinds.repeat(steps))
-        acting = y.view(batch, steps, -1, y.shape[-1])[:, :, self.embedding.acting_token]
-        return Prediction(self.head(self.norm(acting))), TokenState(backbone, previous)
+        given = window.observations, window.returns_to_go, window.timesteps
+        tokens = self.embedding.whole(*given, features, window.rewards, shifted)
+        each, kinds = len(self.kinds), self.kinds.expand(steps, -1).flatten()
+        acting = slice(self.embedding.acting_token + each * (read_from or 0), None, each)
+        wanted = None if read_from is None else acting
+        y, backbone = mixed(self.backbone, tokens.flatten(1, 2), backbone, kinds, wanted)
+        y = y[:, acting] if wanted is None else y
+        return Prediction(self.head(self.norm(y))), TokenState(backbone, previous)
 
     def act(self, step: Step, state: State) -> tuple[Prediction, State]:
         """Predict the action of one step; see `SequenceModel.act`."""

@@ -70,23 +70,38 @@ class Attention(Mixer):
         return AttentionState(empty, empty, empty.new_zeros(batch, 0, dtype=torch.bool))
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
-        """Mix the tokens; see `Mixer.forward`."""
+        """Mix the tokens: those that are wanted attend to all; see `Mixer.forward`."""
         batch, length, _ = x.shape
-        keys, values, real = (
-            self.initial_state(batch) if state is None else cast(AttentionState, state)
-        )
-        cached = keys.shape[1]
-        queries, new_keys, new_values = linear(x, self.c_attn.weight, self.c_attn.bias).chunk(3, -1)
-        keys = torch.cat((keys, new_keys), 1)
-        values = torch.cat((values, new_values), 1)
-        real = torch.cat((real, real.new_ones(batch, length)), 1)
-        plain = cached == 0 and length <= self.window
-        mask = None if plain else self._mask(length, cached, real)
+        queries, keys, values = self._look(x, wanted)
+        real = torch.ones(batch, length, dtype=torch.bool, device=x.device)
+        cached = 0
+        if state is not None:
+            past = cast(AttentionState, state)
+            cached = past.keys.shape[1]
+            keys = torch.cat((past.keys, keys), 1)
+            values = torch.cat((past.values, values), 1)
+            real = torch.cat((past.real, real), 1)
+        plain = cached == 0 and length <= self.window and wanted is None
+        mask = None if plain else self._mask(length, cached, real, wanted)
         kept = max(0, cached + length - self.window + 1)
         after = AttentionState(keys[:, kept:], values[:, kept:], real[:, kept:])
         return self._attend(queries, keys, values, mask), after
+
+    def _look(self, x: Tensor, wanted: slice | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Make queries of the tokens that are wanted, keys and values of all, each (B, ., D)."""
+        width, weight, bias = x.shape[-1], self.c_attn.weight, self.c_attn.bias
+        if wanted is None:
+            queries, keys, values = linear(x, weight, bias).chunk(3, -1)
+        else:
+            queries = linear(x[:, wanted], weight[:width], bias[:width])
+            keys, values = linear(x, weight[width:], bias[width:]).chunk(2, -1)
+        return queries, keys, values
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attend where a mask (B or 1, 1, L, C) says so, or causally, and mix the heads."""
@@ -106,13 +121,13 @@ class Attention(Mixer):
         batch, length, _ = x.shape
         return x.reshape(batch, length, self.n_heads, -1).transpose(1, 2)
 
-    def _mask(self, length: int, cached: int, real: Tensor) -> Tensor:
-        """Say which of the cached and new tokens each new one sees, (B or 1, 1, L, C + L)."""
-        distance = (
-            torch.arange(cached, cached + length, device=real.device)[:, None]
-            - torch.arange(cached + length, device=real.device)[None]
-        )
-        seen = (distance >= 0) & (distance < self.window)
+    def _mask(self, length: int, cached: int, real: Tensor, wanted: slice | None) -> Tensor:
+        """Say which of all tokens each new one, or wanted one, sees, (B or 1, 1, L, C + L)."""
+        places = torch.arange(cached + length, device=real.device)
+        new = places[cached:] if wanted is None else places[cached:][wanted]
+        seen = places <= new[:, None]
+        if cached + length > self.window:
+            seen &= places > new[:, None] - self.window
         return (seen & real[:, None]).unsqueeze(1) if cached else seen[None, None]
 
 
@@ -143,7 +158,11 @@ class ChunkAttention(Attention):
         return ChunkAttentionState(empty, empty, empty.new_zeros(batch, dtype=torch.int64))
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
         """Mix the tokens; see `Mixer.forward`.
 
@@ -153,18 +172,23 @@ class ChunkAttention(Attention):
         batch, length, _ = x.shape
         if length > self.window:
             raise ValueError(f"a chunk has at most {self.window} tokens, got {length}")
-        queries, new_keys, new_values = linear(x, self.c_attn.weight, self.c_attn.bias).chunk(3, -1)
+        queries, new_keys, new_values = self._look(x, wanted)
         if state is None:
             room = (0, 0, 0, self.window - length)
             filled = torch.full((batch,), length, device=x.device)
             after = ChunkAttentionState(F.pad(new_keys, room), F.pad(new_values, room), filled)
-            return self._attend(queries, new_keys, new_values, None), after
+            mask = None
+            if wanted is not None:
+                mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[wanted]
+            return self._attend(queries, new_keys, new_values, mask), after
         keys, values, filled = cast(ChunkAttentionState, state)
         place = filled[:, None] + torch.arange(length, device=x.device)
         index = place.unsqueeze(-1).expand_as(new_keys)
         keys, values = keys.scatter(1, index, new_keys), values.scatter(1, index, new_values)
         places = torch.arange(self.window, device=x.device)
         mask = (places <= place.unsqueeze(-1)).unsqueeze(1)
+        if wanted is not None:
+            mask = mask[:, :, wanted]
         return self._attend(queries, keys, values, mask), ChunkAttentionState(
             keys, values, filled + length
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from decision_policies.nets.mixer import Mixer
+from decision_policies.nets.mixer import Mixer, mixed
 from decision_policies.ops.linear import linear
 from decision_policies.tree import State
 
@@ -25,6 +25,8 @@ class Pointwise(Mixer):
         dropout: Probability with which an output is dropped in training.
         activation: "gelu" (exact), "gelu_tanh" (its approximation, GPT-2's) or "relu".
     """
+
+    tokenwise = True
 
     def __init__(
         self,
@@ -45,12 +47,18 @@ class Pointwise(Mixer):
         return ()
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
         """Map each token by itself; see `Mixer.forward`."""
+        if wanted is not None:
+            x = x[:, wanted]
         hidden = linear(x, self.up.weight, self.up.bias)
         if self.activation == "relu":
-            hidden = F.relu(hidden)
+            hidden = F.relu(hidden, inplace=True)
         else:
             exact = self.activation == "gelu"
             hidden = F.gelu(hidden, approximate="none" if exact else "tanh")
@@ -71,19 +79,24 @@ class Residual(Mixer):
         super().__init__()
         self.norm = nn.LayerNorm(d_model) if norm is None else norm
         self.inner = inner
+        self.tokenwise = inner.tokenwise
 
     def initial_state(self, batch: int) -> State:
         """Make the initial state of the inner mixer."""
         return self.inner.initial_state(batch)
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
         """Add the branch to its input; see `Mixer.forward`."""
         norm = self.norm
         y = F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-        y, state = self.inner(y, state, kind)
-        return x + y, state
+        y, state = mixed(self.inner, y, state, kind, wanted)
+        return (x if wanted is None else x[:, wanted]) + y, state
 
 
 class Chain(Mixer):
@@ -96,20 +109,36 @@ class Chain(Mixer):
     def __init__(self, *layers: Mixer) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.tokenwise = all(layer.tokenwise for layer in layers)
 
     def initial_state(self, batch: int) -> State:
         """Make the tuple of the layers' initial states."""
         return tuple(cast(Mixer, layer).initial_state(batch) for layer in self.layers)
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
-        """Apply the layers in order; see `Mixer.forward`."""
+        """Apply the layers in order, from the last that mixes on where wanted; see `Mixer`."""
+        narrowing = -1 if wanted is None else self._last_that_mixes()
         states = []
         for index, layer in enumerate(self.layers):
-            x, after = layer(x, None if state is None else state[index], kind)
+            before = None if state is None else state[index]
+            if index == narrowing:
+                x, after = mixed(cast(Mixer, layer), x, before, kind, wanted)
+                kind = None if kind is None else kind[wanted]
+            else:
+                x, after = layer(x, before, kind)
             states.append(after)
         return x, tuple(states)
+
+    def _last_that_mixes(self) -> int:
+        """Find the last layer whose tokens depend on others; 0 where there is none."""
+        kinds = [cast(Mixer, layer).tokenwise for layer in self.layers]
+        return len(kinds) - 1 - kinds[::-1].index(False) if False in kinds else 0
 
 
 class Fuse(Mixer):
@@ -147,12 +176,16 @@ class Fuse(Mixer):
         return self.first.initial_state(batch), self.second.initial_state(batch)
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
         """Apply both mixers and fuse; see `Mixer.forward`."""
         left, right = (None, None) if state is None else (state[0], state[1])
-        a, left = self.first(x, left, kind)
-        b, right = self.second(x, right, kind)
+        a, left = mixed(self.first, x, left, kind, wanted)
+        b, right = mixed(self.second, x, right, kind, wanted)
         if self.linear is None:
             y = a + b
         else:

@@ -45,16 +45,22 @@ class LocalMamba(Mamba):
         return self.D.new_zeros(batch, self.window - 1, self.in_proj.in_features)
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
-        """Mix the tokens; see `Mixer.forward`."""
+        """Mix the tokens, and gate and project those that are wanted; see `Mixer.forward`."""
         past = self.initial_state(len(x)) if state is None else cast(Tensor, state)
         full = torch.cat((past, x), 1)
         u, z = linear(full, self.in_proj.weight).chunk(2, -1)
         u = F.silu(u)
         y = banded_scan(u, *self.selection(u), self.D, self.window)
-        gate = F.silu(z[:, self.window - 1 :])
-        return linear(y * gate, self.out_proj.weight), full[:, x.shape[1] :]
+        z = z[:, self.window - 1 :]
+        if wanted is not None:
+            y, z = y[:, wanted], z[:, wanted]
+        return linear(y * F.silu(z), self.out_proj.weight), full[:, x.shape[1] :]
 
 
 class ChunkedState(NamedTuple):

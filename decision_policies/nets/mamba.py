@@ -129,9 +129,13 @@ class Mamba(Mixer):
         return self.D.new_zeros(batch, width, self.d_inner), None
 
     def forward(
-        self, x: Tensor, state: State | None = None, kind: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
     ) -> tuple[Tensor, State]:
-        """Mix the tokens; see `Mixer.forward`."""
+        """Mix the tokens, and gate and project those that are wanted; see `Mixer.forward`."""
         conv, ssm = self._past(len(x)) if state is None else cast(MambaState, state)
         # linear rather than the modules: in a step of three tokens, a module call is a cost.
         u, z = linear(x, self.in_proj.weight, self.in_proj.bias).chunk(2, -1)
@@ -139,6 +143,8 @@ class Mamba(Mixer):
             u, conv = self._convolve(u, conv)
         u = F.silu(u)
         y, after = selective_scan(u, *self.selection(u), self.D, ssm)
+        if wanted is not None:
+            y, z = y[:, wanted], z[:, wanted]
         y = linear(y * F.silu(z), self.out_proj.weight, self.out_proj.bias)
         return y, MambaState(conv, after)
 

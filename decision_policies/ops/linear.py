@@ -18,7 +18,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LEAST_ROWS = 128
-"""With fewer rows than this, torch's own product has less to set up."""
+"""With fewer rows than this, torch's own product and gradient have less to set up."""
+
+LEAST_PRODUCTS = 2**21
+"""The same of multiplications where no gradients are wanted, whatever the number of rows."""
 
 LEAST_WIDTH = 32
 """Narrower products than this are slower in oneDNN, the gradient of the weights many times."""
@@ -41,9 +44,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     fits = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     fits = fits and min(weight.shape) >= LEAST_WIDTH and not torch.is_autocast_enabled("cpu")
-    fits = fits and x.numel() >= LEAST_ROWS * x.shape[-1] and not torch.compiler.is_compiling()
+    learning = torch.is_grad_enabled()
+    rows = LEAST_ROWS if learning else LEAST_PRODUCTS / max(weight.numel(), 1)
+    fits = fits and x.numel() >= rows * x.shape[-1] and not torch.compiler.is_compiling()
     if fits and onednn():
-        if torch.is_grad_enabled():
+        if learning:
             y: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
         else:
             y = _product(x.reshape(-1, x.shape[-1]), weight, bias)

@@ -30,7 +30,9 @@ class Spy(SequenceModel):
     def initial_state(self, batch: int) -> State:
         return ()
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
         raise NotImplementedError
 
     def act(self, step: Step, state: State) -> tuple[Prediction, State]:

@@ -14,7 +14,7 @@ from decision_policies import SequenceAlgorithm, check_algorithm
 from decision_policies.batch import Losses, Prediction, Step, Window
 from decision_policies.laws import LawBroken, check_mixer
 from decision_policies.models import SequenceModel, StepEmbedding, TokenModel, make_head
-from decision_policies.nets import Chain, Mamba, Mixer, Residual
+from decision_policies.nets import Attention, Chain, Mamba, Mixer, Residual
 from decision_policies.spec import SequenceSpec
 from decision_policies.tree import State, map_state
 
@@ -33,33 +33,41 @@ class Honest(SequenceAlgorithm):
         return self.model(spec, embedding, Chain(*layers), head, self.width)
 
 
-def added(prediction: Prediction, value: Tensor | float) -> Prediction:
-    return Prediction(prediction.action + value)
+def added(
+    prediction: Prediction, value: Tensor | float, read_from: int | None = None
+) -> Prediction:
+    return Prediction((prediction.action + value)[:, read_from:])
 
 
 class Peeking(TokenModel):
     """Sees the action that it must predict."""
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
         prediction, state = super().forward(window, state)
-        return added(prediction, 0.1 * self.head.features(window.actions)), state
+        return added(prediction, 0.1 * self.head.features(window.actions), read_from), state
 
 
 class LookingRight(TokenModel):
     """Sees the next observation."""
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
         prediction, state = super().forward(window, state)
         seen = window.observations.flatten(2).float().mean(-1, keepdim=True)
-        return added(prediction, seen.roll(-1, 1)), state
+        return added(prediction, seen.roll(-1, 1), read_from), state
 
 
 class Mingling(TokenModel):
     """Mixes the rows of a batch."""
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
         prediction, state = super().forward(window, state)
-        return added(prediction, prediction.action.mean(0, keepdim=True)), state
+        return added(prediction, prediction.action.mean(0, keepdim=True), read_from), state
 
 
 class Unmasked(TokenModel):
@@ -72,8 +80,10 @@ class Unmasked(TokenModel):
 class Forgetting(TokenModel):
     """Begins every window from nothing."""
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
-        return super().forward(window, None)
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
+        return super().forward(window, None, read_from)
 
 
 class Drifting(TokenModel):
@@ -118,9 +128,11 @@ class Overwriting(TokenModel):
 class Deaf(TokenModel):
     """Does not hear what is asked for."""
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
         zero = torch.zeros_like(window.returns_to_go)
-        return super().forward(Window(**{**vars(window), "returns_to_go": zero}), state)
+        return super().forward(Window(**{**vars(window), "returns_to_go": zero}), state, read_from)
 
     def act(self, step: Step, state: State) -> tuple[Prediction, State]:
         zero = torch.zeros_like(step.returns_to_go)
@@ -289,12 +301,27 @@ class Starting(Summing):
         return torch.ones(batch, 8)
 
 
+class Misplacing(Attention):
+    """Gives the first tokens where others are wanted."""
+
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None = None,
+        kind: Tensor | None = None,
+        wanted: slice | None = None,
+    ) -> tuple[Tensor, State]:
+        y, state = super().forward(x, state, kind)
+        return y if wanted is None else y[:, : len(range(*wanted.indices(y.shape[1])))], state
+
+
 @pytest.mark.parametrize(
     ("mixer", "law"),
     [
         (Blurring(), "cutting_the_sequence_anywhere_changes_nothing"),
         (Summing(), "no_state_is_changed_in_place"),
         (Starting(), "the_zero_state_is_the_initial_state"),
+        (Misplacing(8), "wanting_some_tokens_gives_what_all_give_there"),
     ],
 )
 def test_a_broken_mixer_breaks_the_law_that_forbids_it(mixer: Mixer, law: str) -> None:

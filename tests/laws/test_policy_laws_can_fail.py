@@ -28,9 +28,11 @@ class Counting(TokenModel):
 
     calls = 0.0
 
-    def forward(self, window: Window, state: State | None = None) -> tuple[Prediction, State]:
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
         self.calls += 0.01
-        prediction, state = super().forward(window, state)
+        prediction, state = super().forward(window, state, read_from)
         return added(prediction, self.calls), state
 
 

@@ -19,7 +19,8 @@ from decision_policies.data.histories import Histories
 from decision_policies.envs import Darkroom, KeyToDoor, SingleEnv, TMaze
 from zoo.__main__ import main
 from zoo.histories import command_of
-from zoo.history_learners import NoiseCurriculum, QLearning, Search, play_history
+from zoo.history_learners import NoiseCurriculum, QLearning, play_history
+from zoo.history_search import Search, Sweep
 from zoo.history_set import Recipe, make_histories, reference_scores
 
 from .support import assert_equal_data
@@ -280,6 +281,12 @@ def quiet(_: int) -> None:
     """No progress bar."""
 
 
+class Steady(Sweep):
+    """Never slips."""
+
+    SLIPS = 0.0
+
+
 @pytest.mark.parametrize(
     "worlds",
     [
@@ -289,9 +296,10 @@ def quiet(_: int) -> None:
     ],
     ids=["darkroom", "hard", "key to door"],
 )
-def test_search_is_optimal_once_it_has_found_everything(worlds: Any) -> None:
+@pytest.mark.parametrize("learner", [Search, Steady])
+def test_search_is_optimal_once_it_has_found_everything(worlds: Any, learner: type[Search]) -> None:
     rng = np.random.default_rng(0)
-    searched, optimal = Search(worlds), NoiseCurriculum((0.0, 0.0))
+    searched, optimal = learner(worlds), NoiseCurriculum((0.0, 0.0))
     found = play_history(worlds, searched, 12, 12, rng, quiet)
     best = play_history(worlds, optimal, 40, 40, rng, quiet).returns
     assert (searched.paying >= 0).all()
@@ -302,11 +310,31 @@ def test_search_is_optimal_once_it_has_found_everything(worlds: Any) -> None:
         assert (found.returns[:, -1] == best[:, 0]).all()
 
 
-def test_search_leaves_no_cell_out() -> None:
+@pytest.mark.parametrize("learner", [Search, Steady])
+def test_search_leaves_no_cell_out(learner: type[Search]) -> None:
     """Each of 16 cells is at most 6 steps away, so an episode of 96 is long enough for all."""
     worlds = Darkroom(np.arange(16), size=4, horizon=96, hard=True)
-    record = play_history(worlds, Search(worlds), 1, 1, np.random.default_rng(0), quiet)
+    record = play_history(worlds, learner(worlds), 1, 1, np.random.default_rng(0), quiet)
     assert (record.returns == 1).all()
+
+
+def test_a_sweep_does_the_same_until_it_finds_something() -> None:
+    """All rooms look alike to it, so those whose goals are far off are searched in one way."""
+    worlds = Darkroom(np.arange(81), hard=True)
+    record = play_history(worlds, Steady(worlds), 3, 3, np.random.default_rng(0), quiet)
+    unpaid = record.returns.sum(1) == 0
+    assert 20 < unpaid.sum() < 60
+    assert (record.actions[unpaid] == record.actions[unpaid][0]).all()
+
+
+def test_a_sweep_slips_and_goes_on() -> None:
+    worlds = Darkroom(np.arange(81), hard=True)
+    steady, slipping = (
+        play_history(worlds, learner(worlds), 24, 24, np.random.default_rng(0), quiet)
+        for learner in (Steady, Sweep)
+    )
+    assert 0.02 < (steady.actions[:, 0] != slipping.actions[:, 0]).mean() < 0.5
+    assert slipping.returns[:, -1].mean() > 0.9
 
 
 def test_search_refuses_worlds_whose_actions_must_be_found_out() -> None:

@@ -59,7 +59,13 @@ QUICK: Mapping[str, Any] = {
 }
 WORLDS: Mapping[str, Mapping[str, Any]] = {
     "darkroom": {"env_id": "Darkroom-v0", "tasks": 80, "repeats": 6, "episodes": 20},
-    "darkroom-hard": {"env_id": "DarkroomHard-v0", "tasks": 128, "repeats": 4, "episodes": 24},
+    "darkroom-hard": {
+        "env_id": "DarkroomHard-v0",
+        "learner": "sweep",
+        "tasks": 128,
+        "repeats": 4,
+        "episodes": 24,
+    },
     "key-to-door": {"env_id": "DarkKeyToDoor-v0", "tasks": 256, "repeats": 2, "episodes": 20},
     "large-darkroom": {"env_id": "LargeDarkroom-v0", "tasks": 256, "repeats": 1, "episodes": 20},
     "darkroom-tiny": {
@@ -115,9 +121,12 @@ def recipe_of_histories(environment: str) -> Recipe:
     world = WORLDS[environment]
     recipe = Recipe(
         dataset_id="in-context/histories-v0",
-        learner="search",
         keep=world["episodes"],
-        **{**world, "options": {"observation": "box", **world.get("options", {})}},
+        **{
+            "learner": "search",
+            **world,
+            "options": {"observation": "box", **world.get("options", {})},
+        },
     )
     name = f"{environment}-{fingerprint(asdict(recipe))}"
     return replace(recipe, dataset_id=f"in-context/{name}-v0")
