@@ -24,6 +24,10 @@ from decision_policies.nets.mixer import Mixer, mixed
 from decision_policies.tree import State
 
 
+NAMING = slice(2, None, 3)
+"""Tokens from which the long memory names sub-goals: the last of each chunk's three."""
+
+
 class HybridState(NamedTuple):
     """State of a HybridModel.
 
@@ -182,8 +186,9 @@ class HybridModel(SequenceModel):
         """
         known = self.initial_state(len(window.mask))
         chunks = lay_out(window, self.chunk_length)
-        features, _ = self.memory(self._seen_by_memory(window, chunks, known.paid).flatten(1, 2))
-        mean, std = self.subgoal(self.memory_norm(features[:, 2::3]))
+        seen = self._seen_by_memory(window, chunks, known.paid).flatten(1, 2)
+        features, _ = mixed(self.memory, seen, None, None, NAMING)
+        mean, std = self.subgoal(self.memory_norm(features))
         rows, numbers = chunks.real[:, :, 0].nonzero(as_tuple=True)
         if self.chunks_per_update is not None and len(rows) > self.chunks_per_update:
             drawn = torch.randperm(len(rows))[: self.chunks_per_update].to(rows.device)
@@ -226,8 +231,8 @@ class HybridModel(SequenceModel):
     def _prompts(self, window: Window, chunks: Chunks, known: HybridState) -> tuple[Tensor, State]:
         """Name a sub-goal for each chunk; prompts (B, M, D), and the long memory's state."""
         seen = self._seen_by_memory(window, chunks, known.paid).flatten(1, 2)
-        features, memory = self.memory(seen, known.memory)
-        goals, _ = self.subgoal(self.memory_norm(features[:, 2::3]))
+        features, memory = mixed(self.memory, seen, known.memory, None, NAMING)
+        goals, _ = self.subgoal(self.memory_norm(features))
         if not bool((3 * chunks.counts == seen.shape[1]).all()):
             memory = _fed(self.memory, seen, 3 * chunks.counts, known.memory)
         return self.subgoal.prompt(goals), memory
