@@ -16,12 +16,12 @@ class Row:
 
     Attributes:
         what: What was done.
-        ours: Seconds of our side, of CPU time unless `what` says otherwise; or MB.
+        ours: Seconds of our side, of CPU time unless `what` says otherwise; or what `unit` says.
         peer: Name of the other side.
         theirs: The same of that side.
         spread: Quartiles of the rounds' ratios; None where a row has none.
         at_least: How many times as fast, or as small, we want to be; None where nothing is wanted.
-        unit: "s" or "MB".
+        unit: "s", or any other in which less is better.
     """
 
     what: str
@@ -52,7 +52,7 @@ class Row:
 
 
 HEAD = """\
-| what | ours | peer | theirs | times as fast, or as small (quartiles) | wanted | met |
+| what | ours | peer | theirs | times as fast, small or exact (quartiles) | wanted | met |
 |---|---|---|---|---|---|---|"""
 
 _ROWS: list[Row] = []

@@ -95,7 +95,7 @@ def main(repeats: int = 15) -> None:
         policy = algorithm.make_policy(*spaces, target_return=3000.0).fork(inference="window")
         what = f"window predict of {system.__name__}, width {width}, K {context}, 1 environment"
         ours = partial(policy.predict, observation, reward=1.0)
-        found = compare(what, ours, peer, "predict", (20, 20), repeats)
+        found = compare(what, ours, peer, "predict", (100, 100), repeats)
         note(Row(what, found[0], "d3rlpy's Decision Transformer", *found[1:], wanted))
     data = sampling.make_episodes(SIZES["episodes"], SIZES["length"])
     sampler = WindowSampler(Trajectories.from_episodes(data, *spaces), context, batch, seed=0)

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks import __main__ as pages
 from benchmarks import (
+    accuracy,
     acting,
     gpu,
     in_context,
@@ -41,6 +42,19 @@ def test_sampling_compares_equal_windows(capsys: pytest.CaptureFixture[str]) -> 
     gap = re.search(r"agree to (\S+) of each value", printed)
     assert gap
     assert float(gap[1]) < 1e-5
+
+
+def test_accuracy_is_measured_from_the_shortest_length_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    accuracy.main(stride=2000)
+    printed = capsys.readouterr().out
+    found = re.findall(
+        r"^(?:native|torch) +(values|gradients) +(\S+) at length (\d+)", printed, re.M
+    )
+    assert {kind for kind, *_ in found} == {"values", "gradients"}
+    assert all(float(error) <= accuracy.BOUNDS[kind] for kind, error, _ in found)
+    assert {length for *_, length in found} <= {"1", "2001"}
 
 
 def test_training_prints_each_variant_against_each_peer(

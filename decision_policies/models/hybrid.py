@@ -23,7 +23,6 @@ from decision_policies.models.subgoals import ChunkEmbedding, SubgoalHead
 from decision_policies.nets.mixer import Mixer, mixed
 from decision_policies.tree import State
 
-
 NAMING = slice(2, None, 3)
 """Tokens from which the long memory names sub-goals: the last of each chunk's three."""
 
