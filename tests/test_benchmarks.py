@@ -224,7 +224,10 @@ def test_all_benchmarks_are_known_by_name_and_wrong_names_are_refused(
         assert callable(importlib.import_module(f"benchmarks.{name}").main)
     with pytest.raises(SystemExit):
         pages.main(["scam"])
-    assert "no such benchmark: scam; there are scan, memory, loading" in capsys.readouterr().err
+    assert (
+        "no such benchmark: scam; there are scan, accuracy, memory, loading"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_benchmark_writes_the_page_or_compares_with_it(
