@@ -66,7 +66,7 @@ def shifted(images: Tensor, pixels: int, rng: np.random.Generator) -> Tensor:
     """
     moves = rng.integers(-pixels, pixels + 1, (2, len(images), 1))
     rows, columns = (
-        torch.from_numpy(np.clip(np.arange(size) + move, 0, size - 1))
+        torch.from_numpy(np.clip(np.arange(size) + move, 0, size - 1)).to(images.device)
         for size, move in zip(images.shape[-2:], moves, strict=True)
     )
     moved = [

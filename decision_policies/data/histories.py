@@ -212,7 +212,7 @@ class HistorySampler(Sampler):
         if self.return_mode != "constant":
             return window
         steps = np.minimum(first[:, None] + self._steps, self._span(first)[1][:, None])
-        begun = torch.from_numpy(steps) - window.timesteps
+        begun = self._there(steps) - window.timesteps
         return replace(window, returns_to_go=self._rows[:, -2][begun])
 
 
@@ -269,7 +269,7 @@ class SortedEpisodesSampler(Sampler):
                 f"{self.length}, which makes one sub-goal an episode: take a chunk_length of at "
                 f"most {self.length}"
             )
-        self._goals = None if subgoals is None else torch.from_numpy(subgoal_rows(data, subgoals))
+        self._goals = None if subgoals is None else subgoal_rows(data, subgoals)
 
     def sample(self) -> Window:
         """Draw the next batch of B contexts."""
@@ -278,7 +278,7 @@ class SortedEpisodesSampler(Sampler):
         window = self._window(first, np.ones(count, bool))  # each episode a row
         if self._goals is not None:
             steps = np.minimum(first[:, None] + self._steps, self._span(first)[1][:, None])
-            goals = self._goals[torch.from_numpy(steps)]
+            goals = self._there(self._goals[steps])
             window = replace(window, goals=self._observations_at(goals))
         rows = {
             name: value.reshape(self.batch_size, -1, *value.shape[2:])
@@ -296,7 +296,8 @@ class SortedEpisodesSampler(Sampler):
         """Gather observations by the numbers that `subgoal_rows` gives them."""
         data, n_steps = self.trajectories, len(self._rows)
         assert data.final_observations is not None, "subgoal_rows needs them"
-        final = torch.from_numpy(data.final_observations)[(numbers - n_steps).clamp(min=0)]
+        final = torch.from_numpy(data.final_observations).to(numbers.device)
+        final = final[(numbers - n_steps).clamp(min=0)]
         rows = self._rows[numbers.clamp(max=n_steps - 1)][..., data.columns.observations]
         values = torch.where((numbers < n_steps).unsqueeze(-1), rows, final)
         return observed(values, data.observation_space)

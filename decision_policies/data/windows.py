@@ -17,6 +17,9 @@ from decision_policies.data.trajectories import Trajectories
 from decision_policies.spaces import model_shape
 from decision_policies.spec import ReturnMode
 
+SHARE = 0.25
+"""Largest share of a GPU's free memory that the data may take up there."""
+
 
 class Sampler(ABC):
     """Draws windows from trajectories with a generator of its own.
@@ -61,6 +64,19 @@ class Sampler(ABC):
     def sample(self) -> Window:
         """Draw the next batch."""
 
+    def keep_on(self, device: torch.device) -> None:
+        """Copy the data to a device, where batches are then gathered: only indices travel.
+
+        On a GPU this is done where the data take up at most `SHARE` of the memory that is free.
+        """
+        held = [x for x in (self._rows, self._images) if x is not None]
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(x.nbytes for x in held) > SHARE * free:
+                return
+        self._rows, *images = (x.to(device) for x in held)
+        self._images = images[0] if images else None
+
     def state_dict(self) -> dict[str, Any]:
         """Position in the random stream, in JSON-able values."""
         return {"rng": self.rng.bit_generator.state}
@@ -86,12 +102,12 @@ class Sampler(ABC):
         begin, end = self._span(first)
         last = end[:, None]
         mask = torch.from_numpy(index <= last)
-        flat = torch.from_numpy(np.minimum(index, last).reshape(-1))
+        flat = self._there(np.minimum(index, last).reshape(-1))
         rows = self._rows.index_select(0, flat).view(*index.shape, -1)
         data, columns = self.trajectories, self.trajectories.columns
         returns = rows[..., -2]
         if self.return_mode == "constant":
-            whole = self._rows[torch.from_numpy(begin), -2]
+            whole = self._rows[self._there(begin), -2]
             returns = whole[:, None].expand_as(returns)
         if self._images is not None:
             observations = self._pictures(self._images, first)
@@ -107,13 +123,17 @@ class Sampler(ABC):
             starts=torch.from_numpy(starts),
         )
 
+    def _there(self, numbers: NDArray[np.int64]) -> Tensor:
+        """Move numbers of rows to where the rows are, for which nothing waits."""
+        return torch.from_numpy(numbers).to(self._rows.device, non_blocking=True)
+
     def _pictures(self, images: Tensor, first: NDArray[np.int64]) -> Tensor:
         """Gather the images of windows; each frame of a window is read once for all its stacks."""
         n = self.trajectories.frame_stack or 1
         steps = first[:, None] + np.arange(1 - n, self.length)
         begin, end = self._span(first)
         steps = np.clip(steps, begin[:, None], end[:, None])
-        pictures = images.index_select(0, torch.from_numpy(steps.reshape(-1)))
+        pictures = images.index_select(0, self._there(steps.reshape(-1)))
         pictures = pictures.view(*steps.shape, *images.shape[1:])
         if self.trajectories.image_shift:
             pictures = shifted(pictures, self.trajectories.image_shift, self.rng)

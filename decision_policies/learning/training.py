@@ -52,10 +52,9 @@ class Training:
     ) -> None:
         self.model = model if ema_decay is None else copy.deepcopy(model)
         self.average = None if ema_decay is None else WeightAverage(model, self.model, ema_decay)
-        self.sampler = sampler
+        self.change_data(sampler)
         self.optimizer = make_optimizer(self.model, weight_decay)
         self.guard = DivergenceGuard(self.model)
-        self.carried: State | None = None
         generator = torch.Generator()
         if seed is None:
             generator.seed()
@@ -72,7 +71,9 @@ class Training:
     def change_data(self, sampler: Sampler) -> None:
         """Go on with other data: the same optimiser, a new sampler, no hidden state."""
         self.sampler = sampler
-        self.carried = None
+        if self.device.type != "cpu":  # a memory map stays on the disk
+            sampler.keep_on(self.device)
+        self.carried: State | None = None
 
     @contextmanager
     def random_stream(self) -> Iterator[None]:
