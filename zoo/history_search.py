@@ -84,7 +84,7 @@ class Sweep(Search):
     slips show how to go on from where a learner of the histories will find itself.
     """
 
-    SLIPS = 0.05
+    SLIPS = 0.02
     """Share of random actions."""
 
     def __init__(self, worlds: Simulator) -> None:
