@@ -234,16 +234,29 @@ def _flattened(value: object, space: spaces.Space[Any], role: str) -> tuple[Tens
 def _numbers(value: object, role: str) -> NDArray[Any]:
     """Turn what holds numbers into an array, which may still share the user's memory."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        value = _copied(value, role)
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"the {role} is no regular array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"the {role} must hold numbers, got {reprlib.repr(value)} "
             f"({type(value).__name__} of dtype {array.dtype})"
         )
+    return array
+
+
+def _copied(value: Tensor, role: str) -> NDArray[Any]:
+    """Bring a tensor, of whatever device, to numpy, which knows no bfloat16."""
+    try:
+        here = value.detach().cpu()
+        array: NDArray[Any] = (here.float() if here.dtype == torch.bfloat16 else here).numpy()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"the {role} is a tensor of {value.dtype} on {value.device} ({value.layout}), whose "
+            "numbers cannot be read; pass an array, or a dense tensor of floats or whole numbers"
+        ) from error
     return array
 
 
