@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import ArrayLike, NDArray
 
+from decision_policies.feedback import reports
 from decision_policies.inputs import check_same_space
 from decision_policies.policy import SequencePolicy
 
@@ -86,8 +87,8 @@ def evaluate_policy(  # noqa: PLR0913 - the field's own tail of options
 
     Raises:
         TypeError: The environment is neither an id nor a function.
-        ValueError: Fewer than one episode or environment, a target that is not finite, or other
-            spaces than the policy's.
+        ValueError: Fewer than one episode or environment, a target that is not finite, an
+            environment that reports to a policy already, or other spaces than the policy's.
     """
     if n_eval_episodes < 1 or n_envs < 1:
         raise ValueError(
@@ -233,10 +234,18 @@ def vector_env(
     Args:
         makes: A function for each row that makes its environment.
         asynchronous: Step each environment in a process of its own.
+
+    Raises:
+        ValueError: They report to a policy, which is not the fork that is evaluated.
     """
     kind = AsyncVectorEnv if asynchronous else SyncVectorEnv
     envs = kind(makes, autoreset_mode=AutoresetMode.DISABLED)
     try:
+        if reports(envs):
+            raise ValueError(
+                "the environment was wrapped by a policy, which would hear of every reward of an "
+                "evaluation that is not its own: pass the environment as it was made"
+            )
         yield envs
     finally:
         envs.close()

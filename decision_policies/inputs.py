@@ -159,9 +159,10 @@ def actions(value: ArrayLike, space: spaces.Space[Any], rows: int, *, single: bo
     if (single or rows == 1) and array.shape == shape:
         array = array[None]
     if array.shape != (rows, *shape):
+        cure = "; wrap all environments together, not each" if array.shape == shape else ""
         raise ValueError(
             f"got executed actions of shape {array.shape}; expected {(rows, *shape)} for "
-            f"{rows} environments"
+            f"{rows} environments{cure}"
         )
     if isinstance(space, spaces.Box):
         return _float32(array, "action")

@@ -12,7 +12,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from decision_policies import SequencePolicy
+from decision_policies import SequencePolicy, evaluate_policy
 from tests.fixtures import tiny_policy
 from tests.wanderer import Wanderer
 
@@ -50,6 +50,16 @@ MISTAKES: dict[str, tuple[Callable[[SequencePolicy], object], type[Exception], s
         lambda p: p.wrap(DummyVecEnv([lambda: p.wrap(Wanderer())])),
         ValueError,
         "reports to a policy already",
+    ),
+    "each row by itself": (
+        lambda p: DummyVecEnv([lambda: p.wrap(Still())] * 2).step(np.zeros((2, 2), np.float32)),
+        ValueError,
+        r"shape \(2,\); expected \(2, 2\) .*wrap all environments together",
+    ),
+    "evaluated, wrapped": (
+        lambda p: evaluate_policy(p, lambda: p.wrap(Wanderer()), 2),
+        ValueError,
+        "was wrapped by a policy.*as it was made",
     ),
     "vector space": (
         lambda p: p.wrap(gym.make_vec("CartPole-v1", 2)),

@@ -5,9 +5,9 @@ environment returns; a wrapper that changes them (`VecNormalize`) stands outside
 policy is to see them as they were, and inside where it is to see them changed.
 """
 
-from decision_policies.feedback.kinds import E, wrap
+from decision_policies.feedback.kinds import E, reports, wrap
 from decision_policies.feedback.observer import Observer
 from decision_policies.feedback.single import Feedback
 from decision_policies.feedback.vector import VectorFeedback
 
-__all__ = ["E", "Feedback", "Observer", "VectorFeedback", "wrap"]
+__all__ = ["E", "Feedback", "Observer", "VectorFeedback", "reports", "wrap"]

@@ -38,7 +38,7 @@ def wrap(env: E, policy: Observer, expected: Spaces | None = None) -> E:
         ValueError: Its spaces are others, or it reports to a policy already.
     """
     wrapper, found = _kind(env)
-    if _reports(env):
+    if reports(env):
         raise ValueError(
             "this environment reports to a policy already, and what is reported twice counts "
             "twice: wrap the environment inside, as it was made"
@@ -69,10 +69,10 @@ def _kind(env: object) -> tuple[Callable[[Any, Observer], Any], Spaces]:
     )
 
 
-def _reports(env: object) -> bool:
+def reports(env: object) -> bool:
     """Say whether one of our wrappers is somewhere around or in an environment."""
     if isinstance(env, Reporter):
         return True
     parts = getattr(env, "__dict__", {})
     inner = [parts[name] for name in ("env", "venv") if name in parts]
-    return any(map(_reports, inner + list(parts.get("envs", ()))))
+    return any(map(reports, inner + list(parts.get("envs", ()))))
