@@ -13,8 +13,6 @@ from decision_policies.version import __version__
 if TYPE_CHECKING:
     from os import PathLike
 
-    import gymnasium as gym
-
     from decision_policies.algorithms import (
         AD,
         BC,
@@ -90,7 +88,7 @@ __all__ = [
 
 def load(  # noqa: PLR0913 - where to look, each by its name
     name: str | PathLike[str],
-    env: gym.Env[Any, Any] | None = None,
+    env: object = None,
     device: str = "auto",
     *,
     revision: str | None = None,
@@ -105,7 +103,8 @@ def load(  # noqa: PLR0913 - where to look, each by its name
 
     Args:
         name: A folder, a zip, `hub/<alias>` or a repository on a hub; see `SequenceAlgorithm.load`.
-        env: If given, its spaces are compared with those that the policy was made for.
+        env: If given, an environment, a vector of them or an id, whose spaces are compared with
+            those that the policy was made for.
         device: Where to put the weights.
         revision: A branch, a tag or a commit of the repository; "main" if there is none.
         subfolder: The policy's folder inside the repository.

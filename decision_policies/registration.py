@@ -46,7 +46,7 @@ class Entry:
             ValueError: The environment has other spaces.
             CheckpointError: It is no whole, unaltered checkpoint of this class.
         """
-        algorithm = self.kind.load(path, env, device)  # type: ignore[arg-type] # has spaces, too
+        algorithm = self.kind.load(path, env, device)
         assert algorithm.policy is not None, "what is loaded has a policy"
         algorithm.policy = algorithm.policy.fork(seed=seed)
         return algorithm

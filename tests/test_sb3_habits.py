@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
@@ -76,5 +77,16 @@ def test_an_environment_is_compared_with_the_data_and_not_played(tmp_path: Path)
     other = Anything(spaces.Box(-1, 1, (4,)), data.action_space)
     with pytest.raises(ValueError, match="the observation space is Box"):
         DeMa("MlpPolicy", other).learn(data, 1)
-    with pytest.raises(TypeError, match="env must be an environment, or left out, got 'CartP"):
-        DeMa("MlpPolicy", "CartPole-v1").learn(data, 1)
+    with pytest.raises(TypeError, match="env must be an environment or an id, or left out, got 3"):
+        DeMa("MlpPolicy", 3).learn(data, 1)
+
+
+def test_an_environment_may_be_named_by_its_id(tmp_path: Path) -> None:
+    algorithm = DeMa("MlpPolicy", "CartPole-v1", policy_kwargs=SMALL, seed=0)
+    algorithm.learn("cartpole/mixed-v0", 1).save(tmp_path / "saved")
+    for env in ("CartPole-v1", SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2)):
+        DeMa.load(tmp_path / "saved", env)
+    with pytest.raises(ValueError, match="the observation space is Box"):
+        DeMa.load(tmp_path / "saved", "Pendulum-v1")
+    with pytest.raises(gym.error.NameNotFound, match="`CartPola`"):
+        DeMa.load(tmp_path / "saved", "CartPola-v1")

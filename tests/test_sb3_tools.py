@@ -218,5 +218,7 @@ def test_parameters_that_do_not_fit_are_refused_and_change_nothing(
     change(wrong)
     with pytest.raises(ValueError, match=f"do not fit .*{named}"):
         algorithm.set_parameters(wrong)
+    with pytest.raises(TypeError, match=r"got str; those of a file are DeMa.load\(path\)"):
+        algorithm.set_parameters("saved")  # type: ignore[arg-type]
     after = algorithm.get_parameters()["policy"]
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -37,8 +37,8 @@ class SequenceAlgorithm(Stored, ABC):
         policy_class: "MlpPolicy", "CnnPolicy" or "MultiInputPolicy", the first positional argument
             as in Stable-Baselines3: checked against the observation space, from which the encoder
             follows; "auto" leaves it at that.
-        env: The second one: an environment, whose spaces are compared with the data's. It is not
-            played: policies are learnt from data.
+        env: The second one: an environment or its id, whose spaces are compared with the data's. It
+            is not played: policies are learnt from data.
         context_length: Environment steps K in a training window.
         batch_size: Windows in an update.
         learning_rate: A number, "lin_1e-3" (falls to 0), "cos_1e-3" (falls to a tenth), or a

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import gymnasium as gym
 from gymnasium import spaces
 from torch import Tensor
 
@@ -56,16 +58,25 @@ def check_policy_name(name: PolicyName, space: spaces.Space[Any]) -> None:
 def check_env(env: Any, observation_space: spaces.Space[Any], action_space: Any) -> None:
     """Compare the spaces of an environment, of one of several, with those of the data.
 
+    Args:
+        env: The environment, a vector of them, or the id of a registered one; None compares none.
+        observation_space: Space of one observation.
+        action_space: Space of one action.
+
     Raises:
         ValueError: They differ.
         TypeError: It is no environment.
+        gymnasium.error.Error: There is no environment of this id, or it cannot be made.
     """
     if env is None:
         return
+    if isinstance(env, str):
+        with closing(gym.make(env)) as made:
+            return check_env(made, observation_space, action_space)
     for role, space in (("observation", observation_space), ("action", action_space)):
         found = getattr(env, f"single_{role}_space", None) or getattr(env, f"{role}_space", None)
         if not isinstance(found, spaces.Space):
-            raise TypeError(f"env must be an environment, or left out, got {env!r}")
+            raise TypeError(f"env must be an environment or an id, or left out, got {env!r}")
         check_same_space(found, space, role)
 
 
@@ -150,16 +161,26 @@ class Surface(PolicyHolder):
             exact_match: Every name must be given; False leaves those that are not as they are.
 
         Raises:
+            TypeError: They are no mapping, such as a path. Nothing has changed then.
             ValueError: A name or a shape is not the model's. Nothing has changed then.
         """
         policy = self._trained()
+        if not isinstance(parameters, Mapping):
+            raise TypeError(
+                'set_parameters takes {"policy": {name: tensor}}, got '
+                f"{type(parameters).__name__}; those of a file are "
+                f"{type(self).__name__}.load(path).get_parameters()"
+            )
         known, given = policy.model.state_dict(), dict(parameters.get("policy", {}))
         odd = {"policy"} ^ set(parameters)
-        odd |= (known.keys() ^ given.keys()) if exact_match else (given.keys() - known.keys())
-        odd |= {name for name in known.keys() & given if known[name].shape != given[name].shape}
+        if not odd:  # else the parts are wrong, and their names say nothing more
+            odd = (known.keys() ^ given.keys()) if exact_match else (given.keys() - known.keys())
+            odd |= {name for name in known.keys() & given if known[name].shape != given[name].shape}
         if odd:
+            more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
             raise ValueError(
-                f"the parameters do not fit the model by name or shape: {', '.join(sorted(odd))}; "
+                "the parameters do not fit the model by name or shape: "
+                f"{', '.join(sorted(odd)[:5])}{more}; "
                 'give {"policy": {name: tensor}}, as get_parameters returns it'
             )
         policy.model.load_state_dict(given, strict=exact_match)

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
-import gymnasium as gym
 import torch
 
 from decision_policies import hub
-from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters, persistence
-from decision_policies.learning.sb3 import Surface
+from decision_policies.learning.sb3 import Surface, check_env
 from decision_policies.models.extractors import install
 from decision_policies.models.rewards import RewardHead
 
@@ -156,7 +154,7 @@ class Stored(Surface):
     def load(  # noqa: PLR0913 - where to look, each by its name
         cls,
         name: str | PathLike[str],
-        env: gym.Env[Any, Any] | None = None,
+        env: object = None,
         device: str = "auto",
         *,
         revision: str | None = None,
@@ -177,7 +175,8 @@ class Stored(Surface):
                 package ships or knows; or a repository on a hub,
                 `owner/name[@revision][/subfolder]`, with `hf://` before it where a folder might be
                 meant. See `hub.resolve`.
-            env: If given, its spaces are compared with those that the policy was made for.
+            env: If given, an environment, a vector of them or an id, whose spaces are compared with
+                those that the policy was made for.
             device: Where to put the weights.
             revision: A branch, a tag or a commit of the repository; "main" if there is none.
             subfolder: The policy's folder inside the repository.
@@ -208,8 +207,6 @@ class Stored(Surface):
             algorithm=cls.__name__,
         )
         algorithm = persistence.load(cls, folder, device, str(name), features_extractor_class)
-        if env is not None:
-            spec = algorithm._trained().spec
-            check_same_space(env.observation_space, spec.observation_space, "observation")
-            check_same_space(env.action_space, spec.action_space, "action")
+        spec = algorithm._trained().spec
+        check_env(env, spec.observation_space, spec.action_space)
         return algorithm
