@@ -322,7 +322,10 @@ class SequencePolicy:
         session.starts &= session.idle
         session.paid[:] = False
         session.rewards *= session.idle
-        return chosen[0] if session.single else chosen
+        if not session.single:
+            return chosen
+        box = isinstance(self.spec.action_space, spaces.Box)  # whose elements of no axis are arrays
+        return chosen[0, ...] if box else chosen[0]
 
     @torch.inference_mode()
     def _count_down(self, session: Session, actions: Tensor, observations: Tensor) -> None:
