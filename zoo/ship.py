@@ -82,10 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
         target_return=float(saved.config["spec"]["target_return"]),
         score=float(story.evaluation.mean),
     )
-    kept = [e for e in known if (e.alias, e.algorithm) != (entry.alias, entry.algorithm)]
-    registry.check([*kept, entry], arguments.root)
+    listed = {(e.alias, e.algorithm): e for e in (*known, entry)}.values()  # each in its old place
+    registry.check([*listed], arguments.root)
     atomic.write_folder(entry.folder(arguments.root), files)
-    registry.write([*kept, entry], arguments.root)
+    registry.write([*listed], arguments.root)
     print(f"{actor.name} in {actor.environment}: {story.evaluation}")
     size = sum(map(len, files.values())) / 1e6
     print(f'shipped, {size:.1f} MB: {name}.load("hub/{entry.alias}")')

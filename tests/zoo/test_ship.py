@@ -85,6 +85,7 @@ def test_what_is_shipped_is_published_and_the_registry_says_where(
     assert ship() == 0  # another policy than the published one
     assert registry.find("cartpole").commit is None
     assert registry.find("again").commit is not None
+    assert [e.alias for e in registry.read()] == ["cartpole", "again"]  # in its old place
 
 
 @pytest.mark.parametrize(
