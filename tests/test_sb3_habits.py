@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from decision_policies import DT, DeMa
-from tests.fixtures import BOX_ACTION, tiny_trajectories
+from tests.fixtures import BOX_ACTION, tiny_algorithm, tiny_trajectories
 from tests.test_spaces import IMAGES, NUMBERS, PARTS, Anything, Space
 
 SMALL: dict[str, Any] = {"d_model": 16, "n_layers": 1, "context_length": 4, "batch_size": 8}
@@ -90,3 +91,26 @@ def test_an_environment_may_be_named_by_its_id(tmp_path: Path) -> None:
         DeMa.load(tmp_path / "saved", "Pendulum-v1")
     with pytest.raises(gym.error.NameNotFound, match="`CartPola`"):
         DeMa.load(tmp_path / "saved", "CartPola-v1")
+
+
+@pytest.mark.parametrize(
+    ("module", "learn", "extra"),
+    [
+        (
+            "stable_baselines3.common.utils.SummaryWriter",
+            lambda: tiny_algorithm(tensorboard_log="board").learn(tiny_trajectories(False), 1),
+            "tensorboard",
+        ),
+        (
+            "stable_baselines3.common.callbacks.tqdm",
+            lambda: tiny_algorithm().learn(tiny_trajectories(False), 1, progress_bar=True),
+            "progress",
+        ),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_command(
+    module: str, learn: Callable[[], Any], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, None)  # as where it is not installed
+    with pytest.raises(ImportError, match=rf"pip install 'decision-policies\[{extra}\]'"):
+        learn()

@@ -119,11 +119,20 @@ class Surface(PolicyHolder):
         """Begin a log: to the terminal if verbose, to TensorBoard if there is a folder.
 
         A logger that was set by `set_logger` is kept.
+
+        Raises:
+            ImportError: There is a folder, and TensorBoard is not installed.
         """
         if not self._custom_logger:
             from stable_baselines3.common.utils import configure_logger
 
-            self._logger = configure_logger(verbose, folder, name, reset)
+            try:
+                self._logger = configure_logger(verbose, folder, name, reset)
+            except ImportError as error:
+                raise ImportError(
+                    "tensorboard_log= needs TensorBoard: "
+                    "pip install 'decision-policies[tensorboard]'"
+                ) from error
         self._log_started, self._log_first = time.monotonic(), self.num_timesteps
 
     @property
@@ -239,7 +248,7 @@ def make_callback(callback: Callback, algorithm: Any, progress_bar: bool) -> Bas
             made = CallbackList([made, ProgressBarCallback()])
         except ImportError as error:
             raise ImportError(
-                "progress_bar=True needs tqdm and rich: pip install decision-policies[progress]"
+                "progress_bar=True needs tqdm and rich: pip install 'decision-policies[progress]'"
             ) from error
     made.init_callback(algorithm)
     return made
