@@ -88,8 +88,9 @@ class SharedStudy:
             if known is None:
                 made.set_user_attr("settings", dict(self.settings))
         if known not in (None, self.settings):
-            odd = [name for name in self.settings if known.get(name) != self.settings[name]]
-            said = "; ".join(f"{name} is {known.get(name)!r}" for name in odd)
+            there, here = _flat(known), _flat(self.settings)
+            odd = [name for name in there | here if there.get(name) != here.get(name)]
+            said = "; ".join(f"{name} is {there.get(name)!r}" for name in odd)
             raise ValueError(
                 f"the study {self.name!r} in {self.storage} was begun with other settings "
                 f"({said}): repeat them, or begin another by --study-name"
@@ -181,3 +182,12 @@ class SharedStudy:
         with self.storage.with_name(f".{self.storage.name}.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Name settings inside of settings by a path, such as plan.updates."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = value if isinstance(value, Mapping) else {}
+        flat |= {f"{name}.{key}": each for key, each in inner.items()} or {name: value}
+    return flat

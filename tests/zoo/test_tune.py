@@ -173,6 +173,7 @@ def test_what_is_drawn_fits_every_class(kind: Any) -> None:
         ("--search d_model", "--search d_model: --hyperparams gives it a value"),
         ("--search learning_rate", "was begun with other settings (search is ['learning_rate', "),
         ("--seed 4", "(seed is 3)"),
+        ("-n 5", "(plan.updates is 4"),
     ],
 )
 def test_bad_input_is_one_clear_line(
