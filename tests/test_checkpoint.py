@@ -65,6 +65,15 @@ def test_what_is_saved_comes_back_bit_for_bit(training_state: bool, tmp_path: Pa
     assert [p.name for p in tmp_path.iterdir()] == ["policy"], "nothing is left beside it"
 
 
+def test_weights_are_put_on_the_device_that_load_is_told(saved: Path) -> None:
+    for load in (DeMa.load, decision_policies.load):
+        policy = load(saved, device="meta").policy
+        assert policy is not None
+        assert {weight.device.type for weight in policy.model.state_dict().values()} == {"meta"}
+        with pytest.raises(RuntimeError, match="device"):
+            load(saved, device="gpu")
+
+
 def test_another_process_acts_the_same_to_the_last_bit(saved: Path) -> None:
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
