@@ -42,6 +42,7 @@ LATER: dict[str, Any] = {
     "precision": "float32",
     "features_extractor_class": None,
     "features_extractor_kwargs": None,
+    "reward_coef": 1.0,
 }
 """Hyper-parameters that came after the first results, at the value that they had then: left out, so
 that those results hold."""

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from decision_policies import DeMa
+from decision_policies.algorithms import BY_NAME
 from zoo.__main__ import main
-from zoo.benchmark import Benchmark
+from zoo.benchmark import RESULTS, Benchmark
 from zoo.benchmark_progress import Display, in_words, total_seconds
 from zoo.benchmark_rows import Key, append_row, lock, read_rows
 from zoo.benchmark_run import LATER, SEED_SETS, Run, settings
-from zoo.tables import Tables
+from zoo.tables import Plan, Recipe, Tables
 
 from .benchmark_support import evaluation, jobs, row, write_tables
 
@@ -267,3 +268,13 @@ def test_hyperparameters_that_came_later_leave_old_results_valid(tables: Tables)
         assert DeMa().hyperparameters()[name] == value
     changed = replace(recipe, hyperparameters={**recipe.hyperparameters, "precision": "bfloat16"})
     assert settings(changed)["hyperparameters"] == {**known, "precision": "bfloat16"}
+
+
+def test_hyperparameters_that_the_shipped_rows_lack_are_known_to_have_come_later() -> None:
+    rows = {r["class_name"]: r for r in read_rows(RESULTS / "benchmark.jsonl").values()}
+    own = {name: r for name, r in rows.items() if name in BY_NAME}
+    assert own.keys() >= {"BC", "DC", "DM", "DMM", "DT", "DeMa", "MambaDM"}
+    plan = Plan(updates=1, evaluate_every=1, targets=(1.0,))
+    for name, shipped in own.items():
+        now = settings(Recipe(name, name, shipped["dataset"], {}, plan))["hyperparameters"]
+        assert now.keys() <= shipped["hyperparameters"].keys(), name
