@@ -183,6 +183,22 @@ def stepping_through_a_window_predicts_what_the_window_predicts(case: Case) -> N
 
 @law()
 @torch.no_grad()
+def reading_from_a_step_on_predicts_what_reading_all_predicts(case: Case) -> None:
+    """`read_from`, as learning and windows use it, changes neither predictions nor the state."""
+    model, window = case.model(), case.windows(B)
+    carried = model(case.windows(B, seed=7))[1]
+    for before, words in ((None, "the empty memory"), (carried, "a carried state")):
+        whole, last = model(window, before)
+        for first in range(case.steps):
+            some, after = model(window, before, first)
+            real = window.mask[:, first:]
+            what = f"the prediction, read from step {first} on after {words}, against all read,"
+            close(some.action[real], whole.action[:, first:][real], what)
+            same_state(after, last, f"the state, read from step {first} on after {words},")
+
+
+@law()
+@torch.no_grad()
 def a_state_is_neither_kept_in_the_model_nor_changed_in_place(case: Case) -> None:
     """The same step from the same state predicts the same, whatever the model did in between."""
     model, window = case.model(), case.windows(B)

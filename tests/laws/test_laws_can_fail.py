@@ -70,6 +70,17 @@ class Mingling(TokenModel):
         return added(prediction, prediction.action.mean(0, keepdim=True), read_from), state
 
 
+class Misreading(TokenModel):
+    """Gives the first actions where the last are wanted."""
+
+    def forward(
+        self, window: Window, state: State | None = None, read_from: int | None = None
+    ) -> tuple[Prediction, State]:
+        prediction, state = super().forward(window, state)
+        wanted = window.mask.shape[1] - (read_from or 0)
+        return Prediction(prediction.action[:, :wanted]), state
+
+
 class Unmasked(TokenModel):
     """Takes the padding for real steps in its loss."""
 
@@ -174,6 +185,7 @@ BROKEN: dict[type[TokenModel], str] = {
     Mingling: "a_batch_of_windows_is_its_rows_alone",
     Unmasked: "junk_in_the_padding_changes_no_real_step",
     Forgetting: "cutting_a_window_and_carrying_the_state_changes_nothing",
+    Misreading: "reading_from_a_step_on_predicts_what_reading_all_predicts",
     Drifting: "stepping_through_a_window_predicts_what_the_window_predicts",
     Keeping: "a_state_is_neither_kept_in_the_model_nor_changed_in_place",
     Overwriting: "a_state_is_neither_kept_in_the_model_nor_changed_in_place",
