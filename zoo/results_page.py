@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 
@@ -29,8 +30,8 @@ RULES = f"""\
 - "Normalised": 0 and 100 are the two reference scores that the set names for itself.
 - Episodes start from seeds {SEED_SETS["evaluation"]:,} onwards, on which nothing is chosen. Recipes
   are chosen on seeds from {SEED_SETS["development"]:,} (`--seed-set development`).
-- Systems act by their own way to remember (the table of modes names it). Behaviour cloning and the
-  Q-learning peers are not told which return to reach.
+- Systems act by the way to remember that their tables name. Behaviour cloning and the Q-learning
+  peers are not told which return to reach.
 - Time is of training one seed, without evaluations. CPU time is the fairer one: the machine may
   have had other work to do.
 - d3rlpy's peers had the same data, updates, seeds, episodes and environments, and its defaults
@@ -130,7 +131,10 @@ def _what_was_run(rows: Sequence[Row]) -> str:
 def _overall_section(cells: Sequence[Cell]) -> str:
     """Interquartile means: of our systems, and of all where that is another comparison."""
     own = overall(cell for cell in cells if not cell.is_peer)
-    everything = overall(cells)
+    # A peer of a single seed would take the others' sets and intervals down to that seed's.
+    peers_of_several = {cell.label for cell in cells if cell.is_peer and len(cell.seeds) > 1}
+    few = {cell.label for cell in cells if cell.is_peer and peers_of_several} - peers_of_several
+    everything = overall(cell for cell in cells if cell.label not in few)
     text = (
         "## Over all sets\nInterquartile mean of the normalised scores, one a seed and set, with "
         "stratified bootstrap 95 % intervals\n(seeds are drawn anew within each set). With few "
@@ -145,7 +149,7 @@ def _overall_section(cells: Sequence[Cell]) -> str:
         text += _overall_table("Our systems and d3rlpy's" if peers else "Our systems", everything)
     elif own is not None:
         text += "\nThere is no set yet that the peers have been run on as well.\n"
-    return text
+    return text + (f"\nOf one seed, and so left out: {', '.join(sorted(few))}.\n" if few else "")
 
 
 def _overall_table(title: str, result: Overall) -> str:
@@ -171,8 +175,10 @@ def _dataset_section(dataset: str, cells: Sequence[Cell], layout: Layout) -> str
         asked = [target for i in (0, 1) if (target := asking[0].target(i)) is not None]
         facts += f"; targets {' and '.join(f'{target:g}' for target in asked)}"
     given = {str(cell.rows[0]["hyperparameters"].get("return_mode")) for cell in asking}
-    if modes := sorted(given & {*ASKED}):
-        facts += f". Each step asks for {' or '.join(ASKED[mode] for mode in modes)}"
+    if asked_for := sorted(given & {*ASKED}):
+        facts += f". Each step asks for {' or '.join(ASKED[way] for way in asked_for)}"
+    if ways := sorted({cell.rows[0]["mode"] for cell in asking if not cell.is_peer}):
+        facts += f". Our systems that are asked act by way of {' or '.join(ways)}"
     if first.rows[0]["plan"]["clip_rewards"]:
         facts += ". Targets count clipped rewards, returns raw ones"
     lines = [
@@ -224,17 +230,16 @@ def _modes_section(cells: Sequence[Cell]) -> str:
     text = (
         "## Ways to remember\nMean normalised score at the last checkpoint, first target, by the "
         "way in which the same weights act:\nre-encoding the last steps (window), carrying a state "
-        "(recurrent), or carrying two that restart in turn\n(staggered). The system's own way is "
-        "bold."
+        "(recurrent), or carrying two that restart in turn\n(staggered). The system's own way on "
+        "most of these sets is bold."
     )
     if not found:
         return text + "\n\nNo system has been evaluated in all three ways yet.\n"
-    own = {cell.label: cell.rows[0]["mode"] for cell in cells}
+    own = {x: mode([c.rows[0]["mode"] for c in cells if c.label == x]) for x in found}
     lines = [f"| system | {' | '.join(MODES)} | sets |", "|---" * (len(MODES) + 2) + "|"]
     for label, means in found.items():
         each = [
-            f"**{means[mode]:.1f}**" if own[label] == mode else f"{means[mode]:.1f}"
-            for mode in MODES
+            f"**{means[way]:.1f}**" if own[label] == way else f"{means[way]:.1f}" for way in MODES
         ]
         lines.append(f"| {label} | {' | '.join(each)} | {means['sets']:.0f} |")
     return text + "\n\n" + "\n".join(lines) + "\n"

@@ -138,6 +138,17 @@ def test_overall_compares_only_what_all_have() -> None:
     assert "no set yet that the peers have been run on as well" in text
 
 
+def test_a_peer_of_one_seed_is_left_out_of_the_comparison_and_named() -> None:
+    two = {"A": [[10.0, 20.0], [30.0, 40.0]], "d3rlpy-BC": [[5.0, 6.0], [7.0, 8.0]]}
+    text = section(page(many({**two, "d3rlpy-DT": [[1.0]]}), Layout()), "Over all sets")
+    assert "on set-0, set-1 (all that each of them has); seeds 0, 1" in text
+    assert "| d3rlpy-BC |" in text and "| d3rlpy-DT |" not in text
+    assert "Of one seed, and so left out: d3rlpy-DT." in text
+    assert "left out" not in page(many(two), Layout())
+    alone = many({"A": [[10.0, 20.0]], "d3rlpy-DT": [[1.0, 2.0]]})  # all have one seed
+    assert "| d3rlpy-DT |" in section(page(alone, Layout()), "Over all sets")
+
+
 def test_shorter_trainings_are_shown_but_not_compared() -> None:
     rows = [
         row("A", "one", 0, [evaluation(20, [20.0, 20.0])]),
@@ -161,6 +172,15 @@ def test_modes_are_compared_at_the_last_checkpoint_and_the_own_one_is_bold() -> 
     )
     text = section(page(rows, LAYOUT), "Ways to remember")
     assert line(text, "A") == ["A", "**50.0**", "40.0", "15.0", "1"]
+
+
+def test_way_to_act_on_a_set_is_named_and_that_on_most_sets_is_bold() -> None:
+    usual = [row("A", name, 0, A0) for name in ("one", "two")]
+    other = row("A", "three", 0, [evaluation(20, [1.0, 1.0], mode="staggered")], mode="staggered")
+    text = page([*usual, other], Layout())
+    assert "act by way of window." in section(text, "two")
+    assert "act by way of staggered." in section(text, "three")
+    assert line(section(text, "Ways to remember"), "A")[1] == "**55.0**"
 
 
 def test_run_of_an_earlier_recipe_is_marked() -> None:
