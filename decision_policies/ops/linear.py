@@ -48,10 +48,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = LEAST_ROWS if learning else LEAST_PRODUCTS / max(weight.numel(), 1)
     fits = fits and x.numel() >= rows * x.shape[-1] and not torch.compiler.is_compiling()
     if fits and onednn():
+        # Every third token is a view with gaps: oneDNN needs a hundred times as long for it.
+        flat = x.reshape(-1, x.shape[-1]).contiguous()
         if learning:
-            y: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
+            y: Tensor = _Linear.apply(flat, weight, bias)  # type: ignore[no-untyped-call]
         else:
-            y = _product(x.reshape(-1, x.shape[-1]), weight, bias)
+            y = _product(flat, weight, bias)
         return y.view(*x.shape[:-1], -1)
     return F.linear(x, weight, bias)
 

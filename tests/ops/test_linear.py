@@ -58,6 +58,22 @@ def test_inputs_with_gaps_and_frozen_weights_are_served(backend: str) -> None:
     assert torch.allclose(gradient, weight.sum(0).expand_as(x), atol=1e-4)
 
 
+def test_every_third_token_reaches_onednn_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Tensor] = []
+
+    def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        given.extend((x, weight))
+        return F.linear(x, weight, bias)
+
+    monkeypatch.setattr(module, "onednn", lambda: True)
+    monkeypatch.setattr(module, "_product", product)
+    tokens = torch.randn(20, 60, 64, requires_grad=True)
+    weight = torch.randn(48, 64, requires_grad=True)
+    linear(tokens[:, 1::3], weight).sum().backward()
+    assert len(given) == 6  # the map, and the gradients of tokens and weight
+    assert all(x.is_contiguous() or x.t().is_contiguous() for x in given)
+
+
 def test_what_is_exported_holds_torchs_own_operator(backend: str) -> None:
     class Map(torch.nn.Module):
         def forward(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
