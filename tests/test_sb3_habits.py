@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
@@ -66,6 +67,12 @@ def test_the_name_must_be_the_one_for_the_space(space: Space, name: str) -> None
         assert algorithm.policy is None
     with pytest.raises(ValueError, match="must be one of 'auto', 'MlpPolicy'"):
         DeMa("MlpLstmPolicy")  # type: ignore[arg-type]
+
+
+def test_images_too_small_for_the_convolutions_are_refused_with_the_least_size() -> None:
+    algorithm = DeMa("CnnPolicy", policy_kwargs=SMALL)
+    with pytest.raises(ValueError, match=r"uint8, of at least 36 x 36 pixels\): take 'MlpPolicy'"):
+        algorithm.make_policy(spaces.Box(0, 255, (3, 35, 64), np.uint8), BOX_ACTION)
 
 
 def test_an_environment_is_compared_with_the_data_and_not_played(tmp_path: Path) -> None:

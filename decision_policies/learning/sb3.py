@@ -14,7 +14,7 @@ from torch import Tensor
 from decision_policies.inputs import check_same_space
 from decision_policies.learning import hyperparameters
 from decision_policies.learning.holder import PolicyHolder
-from decision_policies.spaces import is_image, parts
+from decision_policies.spaces import LEAST, is_image, parts
 
 if TYPE_CHECKING:
     from stable_baselines3.common.callbacks import BaseCallback
@@ -49,9 +49,10 @@ def check_policy_name(name: PolicyName, space: spaces.Space[Any]) -> None:
     fitting = "CnnPolicy" if is_image(space) else "MlpPolicy"
     fitting = fitting if parts(space) is None else "MultiInputPolicy"
     if name not in ("auto", fitting):
+        needs = f" (images are uint8, of at least {LEAST} x {LEAST} pixels)"
         raise ValueError(
-            f"{name!r} is not for observations of {space}: take {fitting!r}, or leave it out, for "
-            "the encoder follows from the space"
+            f"{name!r} is not for observations of {space}{needs if name == 'CnnPolicy' else ''}: "
+            f"take {fitting!r}, or leave it out, for the encoder follows from the space"
         )
 
 
