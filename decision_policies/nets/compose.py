@@ -133,6 +133,8 @@ class Chain(Mixer):
             else:
                 x, after = layer(x, before, kind)
             states.append(after)
+        if wanted is not None and not states:
+            x = x[:, wanted]
         return x, tuple(states)
 
     def _last_that_mixes(self) -> int:

@@ -93,6 +93,7 @@ MIXERS: dict[str, Callable[[], Mixer]] = {
         Residual(WIDTH, Pointwise(WIDTH)),
         Residual(WIDTH, Mamba(WIDTH)),
     ),
+    "chain-without-mixing": lambda: Chain(Chain(), Residual(WIDTH, Pointwise(WIDTH))),
     "attention": lambda: Attention(WIDTH, 3, window=9),
     "attention-wide": lambda: Attention(WIDTH, 2),
     "chunk-attention": lambda: ChunkAttention(WIDTH, 3, window=24),
