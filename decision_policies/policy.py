@@ -73,7 +73,6 @@ class SequencePolicy:
         self._target = inputs.target_return(asked, model.spec.returns)
         self._rng = np.random.default_rng(seed)
         self._session: Session | None = None
-        self._warned = False
         self._turn = inputs.Turn()
 
     @property
@@ -286,7 +285,7 @@ class SequencePolicy:
         seen = batch.to(device)
         if session.actions is not None:
             if self.spec.counts_down and not (session.paid | session.starts).all():
-                self._warn_held()
+                self._warn_held(session)
             rewards = torch.from_numpy(session.rewards.astype(np.float32))
             actions = inputs.action_tensor(session.actions)
             executed = Executed(actions.to(device), rewards.to(device))
@@ -335,13 +334,14 @@ class SequencePolicy:
         ended = session.starts | session.idle
         session.returns_to_go -= np.where(ended, 0.0, earned.double().cpu().numpy())
 
-    def _warn_held(self) -> None:
-        if not self._warned:
-            self._warned = True
+    def _warn_held(self, session: Session) -> None:
+        if not session.warned:
+            session.warned = True
             warnings.warn(
                 "no reward was reported since the last action, so the return-to-go is held: use "
                 "env = policy.wrap(env), or policy.observe(reward, terminated, truncated) after "
-                "each step, or policy.predict(observation, reward=reward)",
+                "each step, or policy.predict(observation, reward=reward); an environment that "
+                "another policy has wrapped reports to that one",
                 UserWarning,
                 stacklevel=4,  # the caller of predict
             )

@@ -30,6 +30,7 @@ class Session:
         observations: Those last seen, (n, *observation), on the device; None before the first.
         actions: The actions last executed, (n, *action); None before the first.
         single: Whether observations come without a batch axis.
+        warned: Whether the user has been told that rewards are missing.
     """
 
     context: Context
@@ -43,6 +44,7 @@ class Session:
     observations: Tensor | None = field(default=None)
     actions: NDArray[Any] | None = field(default=None)
     single: bool = False
+    warned: bool = False
 
     def check(self, rows: int, device: torch.device) -> None:
         """Check that a call goes on with what the session was begun with.

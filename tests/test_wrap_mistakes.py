@@ -97,3 +97,14 @@ def test_a_mistake_is_one_clear_error_and_changes_nothing(name: str) -> None:
         for p in (policy, twin):
             p.observe(rewards, resetting=[step == 6, False])
     assert np.array_equal(policy.returns_to_go, twin.returns_to_go)  # type: ignore[arg-type]
+
+
+def test_a_policy_in_an_environment_that_another_has_wrapped_is_told_so() -> None:
+    owner, other = tiny_policy(), tiny_policy()
+    for actor in (other, other.fork()):  # a fork does not know what its origin was told
+        env = owner.wrap(Wanderer())
+        observation, _ = env.reset(seed=0)
+        action, _ = actor.predict(observation)
+        observation, *_ = env.step(action)
+        with pytest.warns(UserWarning, match="another policy has wrapped reports to that one"):
+            actor.predict(observation)

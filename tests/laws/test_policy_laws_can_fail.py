@@ -80,10 +80,10 @@ def test_a_policy_that_warns_not_once_is_found(
 ) -> None:
     warn = SequencePolicy._warn_held
 
-    def too_often(self: SequencePolicy) -> None:
+    def too_often(self: SequencePolicy, session: Session) -> None:
         for _ in range(warnings):
-            self._warned = False
-            warn(self)
+            session.warned = False
+            warn(self, session)
 
     monkeypatch.setattr(SequencePolicy, "_warn_held", too_often)
     found = broken(Honest, "a_policy_that_hears_of_no_reward_holds_and_warns_once")
