@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,23 +100,19 @@ def test_an_environment_may_be_named_by_its_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "learn", "extra"),
+    ("module", "log", "bar", "extra"),
     [
-        (
-            "stable_baselines3.common.utils.SummaryWriter",
-            lambda: tiny_algorithm(tensorboard_log="board").learn(tiny_trajectories(False), 1),
-            "tensorboard",
-        ),
-        (
-            "stable_baselines3.common.callbacks.tqdm",
-            lambda: tiny_algorithm().learn(tiny_trajectories(False), 1, progress_bar=True),
-            "progress",
-        ),
+        ("stable_baselines3.common.utils.SummaryWriter", "board", False, "tensorboard"),
+        ("stable_baselines3.common.callbacks.tqdm", None, True, "progress"),
     ],
 )
-def test_what_is_not_installed_is_named_with_the_command(
-    module: str, learn: Callable[[], Any], extra: str, monkeypatch: pytest.MonkeyPatch
+def test_what_is_not_installed_is_named_with_the_command_and_nothing_is_lost(
+    module: str, log: str | None, bar: bool, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data = tiny_trajectories(False)
+    algorithm = tiny_algorithm().learn(data, 3)
+    algorithm.tensorboard_log = log
     monkeypatch.setattr(module, None)  # as where it is not installed
     with pytest.raises(ImportError, match=rf"pip install 'decision-policies\[{extra}\]'"):
-        learn()
+        algorithm.learn(data, 1, progress_bar=bar)
+    assert algorithm.num_timesteps == 3

@@ -190,14 +190,14 @@ class SequenceAlgorithm(Stored, ABC):
         processes.check(self.batch_size, self.seed, self.carries_state)
         training = self._prepare(dataset)
         model, schedule = training.model, make_schedule(self.learning_rate)
-        if reset_num_timesteps:
-            self.num_timesteps = 0
-        total_timesteps = int(total_timesteps) + self.num_timesteps
         run = tb_log_name or type(self).__name__
         told = processes.rank() == 0  # one of several processes tells of all
         folder = self.tensorboard_log if told else None
         self.start_log(self.verbose if told else 0, folder, run, reset_num_timesteps)
         hooks = sb3.make_callback(callback, self, progress_bar and told)
+        if reset_num_timesteps:  # what a missing extra could stop has gone well
+            self.num_timesteps = 0
+        total_timesteps = int(total_timesteps) + self.num_timesteps
         with training.random_stream(), deferred_interrupt() as interrupt:
             hooks.on_training_start(locals(), globals())
             try:

@@ -134,7 +134,7 @@ class Surface(PolicyHolder):
                     "tensorboard_log= needs TensorBoard: "
                     "pip install 'decision-policies[tensorboard]'"
                 ) from error
-        self._log_started, self._log_first = time.monotonic(), self.num_timesteps
+        self._log_started, self._log_first = time.monotonic(), 0 if reset else self.num_timesteps
 
     @property
     def logger(self) -> Logger:
