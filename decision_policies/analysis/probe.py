@@ -53,7 +53,7 @@ def real_tokens(model: TokenModel, window: Window) -> torch.Tensor:
 
 def on_device(model: TokenModel, window: Window) -> Window:
     """Move a window to where the model's weights are."""
-    return window.to(next(model.parameters()).device)
+    return window.to(model.device)
 
 
 @contextmanager

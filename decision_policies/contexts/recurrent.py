@@ -92,7 +92,7 @@ class StaggeredContext(Context):
             executed = Executed(_twice(executed.action), _twice(executed.reward))
         twice = Step(_twice(step.observations), _twice(step.returns_to_go), _twice(step.timesteps))
         both = None if idle is None else np.concatenate((idle, idle))
-        clear = restart if restart.any() else None
+        clear = restart if np.count_nonzero(restart) else None
         action = self.inner.advance(executed, clear, twice, both).action
         second = ~odd & (turn > 0)
         rows = len(second)

@@ -26,7 +26,7 @@ class WindowContext(Context):
         self.model = model
         self.length = length
         self.count = np.zeros(rows, np.int64)
-        self.rows = torch.arange(rows, device=next(model.parameters()).device)
+        self.rows = torch.arange(rows, device=model.device)
         self.history: tuple[Tensor, ...] | None = None
 
     @torch.inference_mode()

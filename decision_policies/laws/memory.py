@@ -98,7 +98,7 @@ def bounded_memory_is_a_window_of_the_last_steps(case: Case, mode: Inference) ->
 def steps_of_episode(model: SequenceModel, case: Case, first: int, last: int) -> Window:
     """Make the window of steps `first` to `last` of the episode of `step`, both included."""
     observations, actions = case.sample(STEPS)
-    device = next(model.parameters()).device
+    device = model.device
     lowered = taken_off(model, observations, actions[:-1], REWARD).cumsum(0)
     asked = TARGET - torch.cat((torch.zeros(1), lowered))
     times = torch.arange(first, last + 1)
@@ -130,7 +130,7 @@ def taken_off(
     if not model.spec.predicts_rewards:
         return torch.full((len(actions),), reward if model.spec.counts_down else 0.0)
     seen, _ = observation(observations, model.spec.observation_space)
-    device = next(model.parameters()).device
+    device = model.device
     given = (x.to(device) for x in (seen[:-1], action_tensor(actions), seen[1:]))
     return model.earned(*given).cpu()
 

@@ -38,6 +38,11 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.reward_head: RewardHead | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     @abstractmethod
     def initial_state(self, batch: int) -> State:
         """Make the all-zero state of `batch` rows, on the device of the weights."""
@@ -177,6 +182,11 @@ class TokenModel(SequenceModel):
         self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
         between = torch.tensor(kinds[first:] + kinds[:first])
         self.register_buffer("kinds_between", between, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are: a known one is found sooner than the first."""
+        return self.norm.weight.device
 
     def initial_state(self, batch: int) -> TokenState:
         """Make the all-zero state of `batch` rows."""
