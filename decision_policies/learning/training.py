@@ -66,7 +66,7 @@ class Training:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        return self.model.device
 
     def change_data(self, sampler: Sampler) -> None:
         """Go on with other data: the same optimiser, a new sampler, no hidden state."""
