@@ -6,7 +6,7 @@ import torch
 
 torch.set_num_threads(1)
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -33,6 +33,9 @@ from decision_policies.learning.training import Training  # noqa: E402
 OBSERVATION, ACTION, RATE, DECAY, MAX_NORM = 11, 3, 1e-4, 1e-4, 0.25
 WANTED = {"DeMa": 1.5, "DMM": 1.5, "DT, dropout 0.1": 1.5, "DT, bfloat16": 2.0}
 """How many times as fast as the peer with its dropout an update is to be."""
+
+COMPILED = ("DeMa", "DT", "DT, dropout 0.1", "DC")
+"""Variants whose update is compared with itself compiled by torch."""
 
 Update = Callable[[], Tensor]
 
@@ -62,7 +65,9 @@ def our_update(
     training = Training(policy.model, sampler, DECAY, seed=0)
 
     def update() -> Tensor:
-        losses = training.backward(window, precision=algorithm.precision)
+        losses = training.backward(
+            window, precision=algorithm.precision, torch_compile=algorithm.torch_compile
+        )
         training.update(losses, RATE, MAX_NORM, 0)
         return losses["loss"].detach()
 
@@ -116,9 +121,14 @@ def parameters(model: nn.Module) -> int:
 
 
 def main(
-    width: int = 128, layers: int = 3, context: int = 20, batch: int = 64, repeats: int = 11
+    width: int = 128,
+    layers: int = 3,
+    context: int = 20,
+    batch: int = 64,
+    repeats: int = 11,
+    compiled: Sequence[str] = COMPILED,
 ) -> None:
-    """Print one line for each system against each setting of the peer."""
+    """Print a line for each system against each setting of the peer, and each compiled one."""
     sampler = make_sampler(context, batch)
     window = sampler.sample()
     peers = {f"dropout {p}": transformer_update(window, width, layers, p) for p in (0.1, 0.0)}
@@ -140,8 +150,8 @@ def main(
     print(
         f"{'ours':20} {'weights':>9} {'time':>9}   {'peer':12} {'weights':>9} {'time':>9}   ratio"
     )
+    sizes = {"d_model": width, "n_layers": layers}
     for name, (system, settings) in variants.items():
-        sizes = {"d_model": width, "n_layers": layers}
         ours, size = our_update(system, sampler, window, **sizes, **settings)
         for setting, (theirs, other) in peers.items():
             timing = paired(ours, theirs, repeats)
@@ -154,6 +164,28 @@ def main(
                 f"{timing.right * 1e3:6.1f} ms {timing.ratio:6.2f}x",
                 flush=True,
             )
+    for name in compiled:
+        system, settings = variants[name]
+        compare_compiled(name, system, {**sizes, **settings}, sampler, window, repeats)
+
+
+def compare_compiled(
+    name: str,
+    system: type[SequenceAlgorithm],
+    settings: dict[str, Any],
+    sampler: WindowSampler,
+    window: Window,
+    repeats: int,
+) -> None:
+    """Print how much faster a system's update is where torch has compiled it."""
+    ours, plain = (
+        our_update(system, sampler, window, **settings, torch_compile=chosen)[0]
+        for chosen in (True, False)
+    )
+    timing = paired(ours, plain, repeats)  # the first call, which compiles, does not count
+    what = f"update of {name}, compiled by torch, K {sampler.length}, B {len(window.mask)}"
+    note(Row(what, timing.left, "the same, not compiled", timing.right, timing.spread))
+    print(f"{name}, compiled: {timing.ratio:.2f}x as fast as not compiled", flush=True)
 
 
 if __name__ == "__main__":

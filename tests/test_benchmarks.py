@@ -6,6 +6,7 @@ import datetime
 import importlib
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,11 +59,14 @@ def test_accuracy_is_measured_from_the_shortest_length_on(
 
 
 def test_training_prints_each_variant_against_each_peer(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training.main(width=8, layers=1, context=2, batch=2, repeats=1)
-    ratios = re.findall(r".* dropout (0\.\d) .* (\d+\.\d\d)x", capsys.readouterr().out)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    training.main(width=8, layers=1, context=2, batch=2, repeats=1, compiled=["DC"])
+    printed = capsys.readouterr().out
+    ratios = re.findall(r".* dropout (0\.\d) .* (\d+\.\d\d)x", printed)
     assert [peer for peer, _ in ratios] == ["0.1", "0.0"] * 10
+    assert re.search(r"^DC, compiled: \d+\.\d\dx as fast as not compiled$", printed, re.M)
 
 
 def test_updates_of_both_sides_lower_their_loss() -> None:

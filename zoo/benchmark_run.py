@@ -40,6 +40,7 @@ PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "ale-py")
 LATER: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "precision": "float32",
+    "torch_compile": False,
     "features_extractor_class": None,
     "features_extractor_kwargs": None,
     "reward_coef": 1.0,

@@ -50,6 +50,7 @@ class SequenceAlgorithm(Stored, ABC):
             memory; the gradient is the whole batch's.
         precision: Number type of the matrix products in training: "float32", or "bfloat16", which
             is faster where the processor has it; weights and states stay float32.
+        torch_compile: Train a model compiled by torch; see docs/recipe.md for where it pays.
         ema_decay: Act with a moving average of the trained weights: what remains of it at an
             update, such as 0.998. None: act with the trained weights themselves.
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
@@ -92,6 +93,7 @@ class SequenceAlgorithm(Stored, ABC):
     max_grad_norm: float = setting(0.25, 1e-9)
     gradient_accumulation_steps: int = setting(1, 1, 65536)
     precision: Precision = "float32"
+    torch_compile: bool = False
     ema_decay: float | None = setting(None, 0.0, 0.999999)
     return_scale: float | None = setting(None, 1e-12)
     balance_returns: bool = False
@@ -211,6 +213,7 @@ class SequenceAlgorithm(Stored, ABC):
                         self.carries_state,
                         parts=self.gradient_accumulation_steps,
                         precision=self.precision,
+                        torch_compile=self.torch_compile,
                     )
                     norm = training.update(losses, rate, self.max_grad_norm, done)
                     self.num_timesteps += 1

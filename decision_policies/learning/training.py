@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
@@ -22,6 +23,7 @@ from decision_policies.learning.optimisation import (
     make_optimizer,
 )
 from decision_policies.models.model import SequenceModel
+from decision_policies.ops.compiling import compiled
 from decision_policies.tree import State
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -68,6 +70,21 @@ class Training:
         """Where the weights are."""
         return self.model.device
 
+    @cached_property
+    def _compiled_losses(self) -> Callable[[Window, State | None], tuple[Losses, State]]:
+        """The model's `losses`, compiled; one function, for each is compiled anew.
+
+        Raises:
+            ValueError: The model cannot be compiled.
+        """
+        if not self.model.fixed_shapes:
+            name = type(self.model).__name__
+            raise ValueError(
+                f"torch_compile=True: the shapes in a {name} follow the data, so it cannot be "
+                "compiled; leave torch_compile out"
+            )
+        return compiled(self.model.losses, self.device.type)
+
     def change_data(self, sampler: Sampler) -> None:
         """Go on with other data: the same optimiser, a new sampler, no hidden state."""
         self.sampler = sampler
@@ -97,6 +114,7 @@ class Training:
         *,
         parts: int = 1,
         precision: Precision = "float32",
+        torch_compile: bool = False,
     ) -> Losses:
         """Run the model over a batch, and take the gradient of its loss.
 
@@ -108,6 +126,7 @@ class Training:
                 as much as it has real steps, so the gradient is that of the whole batch's mean.
                 Where several processes train together, they share the parts out.
             precision: Number type of the matrix products; weights and states stay float32.
+            torch_compile: Whether the model is compiled first; the losses are equal to rounding.
 
         Returns:
             The losses, without a graph.
@@ -116,6 +135,7 @@ class Training:
         state = None
         if carries_state and self.carried is not None:
             state = tree.clear(self.carried, window.starts)
+        run = self._compiled_losses if torch_compile else self.model.losses
         total: Losses = {}
         states: list[State] = []
         count, steps = len(window.mask), window.mask.sum()
@@ -125,7 +145,7 @@ class Training:
             part = window.rows(rows)
             known = None if state is None else tree.map_state(itemgetter(rows), state)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                losses, known = self.model.losses(part, known)
+                losses, known = run(part, known)
                 losses = self.model.with_reward_error(losses, part)
             share = part.mask.sum() / steps
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]

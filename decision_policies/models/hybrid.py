@@ -67,6 +67,8 @@ class HybridModel(SequenceModel):
         Huang et al., "Decision Mamba-Hybrid" (DM-H), arXiv 2406.00079, section 4.
     """
 
+    fixed_shapes = False  # how many chunks there are depends on where episodes begin
+
     def __init__(
         self,
         subgoal: SubgoalHead,

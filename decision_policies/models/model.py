@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,13 @@ class SequenceModel(nn.Module):
         spec: What the model sees of a step.
         reward_head: Predicts what a step has earned, where rewards are not to be reported
             (`return_mode="predict"`); None where they are.
+        fixed_shapes: Whether the shapes of all that is computed follow from those of the batch;
+            only then can it be compiled.
     """
 
     spec: SequenceSpec
     head: Head
+    fixed_shapes: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -39,23 +39,36 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: (O,).
 
     Returns:
-        (..., O). Gradients are of first order only where oneDNN is used, which is never while torch
-        compiles or exports: then the choice is not ours.
+        (..., O). Gradients are of first order only where oneDNN is used. A program that is written
+        down, which has no gradients, does without; one that is compiled to train does not.
     """
     fits = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     fits = fits and min(weight.shape) >= LEAST_WIDTH and not torch.is_autocast_enabled("cpu")
     learning = torch.is_grad_enabled()
     rows = LEAST_ROWS if learning else LEAST_PRODUCTS / max(weight.numel(), 1)
-    fits = fits and x.numel() >= rows * x.shape[-1] and not torch.compiler.is_compiling()
-    if fits and onednn():
+    fits = fits and x.numel() >= rows * x.shape[-1]
+    compiling = torch.compiler.is_compiling()
+    if fits and (learning and True in _COMPILED if compiling else onednn()):
         # Every third token is a view with gaps: oneDNN needs a hundred times as long for it.
         flat = x.reshape(-1, x.shape[-1]).contiguous()
-        if learning:
-            y: Tensor = _Linear.apply(flat, weight, bias)  # type: ignore[no-untyped-call]
+        if compiling:
+            y: Tensor = _whole_product(flat, weight, bias)
+        elif learning:
+            y = _Linear.apply(flat, weight, bias)  # type: ignore[no-untyped-call]
         else:
             y = _product(flat, weight, bias)
         return y.view(*x.shape[:-1], -1)
     return F.linear(x, weight, bias)
+
+
+_COMPILED: set[bool] = set()
+"""Whether compiled models are to use oneDNN: that cannot be found out while compiling."""
+
+
+def choose_for_compiled() -> None:
+    """Check oneDNN for models that will be compiled."""
+    _COMPILED.clear()
+    _COMPILED.add(onednn())
 
 
 @cache
@@ -87,22 +100,46 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y
 
 
+@torch.library.custom_op("decision_policies::linear", mutates_args=())
+def _whole_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same, kept whole: that compiler takes the other one with constant weights only."""
+    return _product(x, weight, bias)
+
+
+@_whole_product.register_fake
+def _shape(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(len(x), len(weight))
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """The two gradients of a product, which are products too, and the bias's."""
+    x, weight = ctx.saved_tensors
+    wanted = ctx.needs_input_grad
+    gradient = gradient.contiguous()
+    product = _whole_product if torch.compiler.is_compiling() else _product
+    return (
+        product(gradient, weight.t(), None) if wanted[0] else None,
+        product(gradient.t(), x.t(), None) if wanted[1] else None,
+        gradient.sum(0) if wanted[2] else None,
+    )
+
+
+_whole_product.register_autograd(_gradients, setup_context=_save)
+
+
 class _Linear(torch.autograd.Function):
-    """The product and its two gradients, which are products too."""
+    """The same for autograd where nothing is compiled: it costs less to call."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        _save(ctx, (x, weight), x)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        gradient = gradient.contiguous()
-        return (
-            _product(gradient, weight.t(), None) if wanted[0] else None,
-            _product(gradient.t(), x.t(), None) if wanted[1] else None,
-            gradient.sum(0) if wanted[2] else None,
-        )
+        return _gradients(ctx, gradient)

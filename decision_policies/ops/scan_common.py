@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from decision_policies.ops import scan_torch
+from decision_policies.ops.scan_gradients import Scan
 
 TOLERANCE = 1e-4
 """Largest difference from `scan_torch` in float64, relative, that is let pass."""
@@ -17,13 +18,16 @@ TOLERANCE = 1e-4
 SIZE = (3, 19, 19, 17)
 """B, L, E and N of the check: odd, and longer than a chunk of any of the kernels."""
 
-Scan = Callable[..., tuple[Tensor, Tensor]]
-
 
 def takes(tensors: tuple[Tensor | None, ...], kind: str) -> bool:
-    """Whether they are plain float32 tensors on that kind of device, and nothing is traced."""
+    """Whether they are plain float32 tensors on that kind of device.
+
+    A program that is written down, which has no gradients, is not to hold kernels of ours; one that
+    is compiled to train may.
+    """
     plain = (Tensor, torch.nn.Parameter)
-    return not torch.compiler.is_compiling() and all(
+    written = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+    return not written and all(
         x is None or (x.dtype is torch.float32 and x.device.type == kind and type(x) in plain)
         for x in tensors
     )

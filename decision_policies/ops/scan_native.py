@@ -8,15 +8,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from decision_policies.ops import scan_common
 from decision_policies.ops.native.library import function, native
 from decision_policies.ops.scan_common import dense
+from decision_policies.ops.scan_gradients import Inputs, differentiable
 
 CHUNK = 16
 """Tokens between two states that the forward pass keeps; `native/scan.h` has the same number."""
@@ -51,27 +51,6 @@ class _Rows(NamedTuple):
         return _Rows(u, delta, B, C, *(None if x is None else x[start:end] for x in self[4:]))
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    state: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Scan; arguments and results are those of ``decision_policies.ops.selective_scan``.
-
-    All tensors are float32 on the CPU. Sums over rows are taken thread by thread, so the gradients
-    of A and D depend on the number of torch's threads in their last digit; nothing else does.
-    """
-    tensors = (u, delta, A, B, C, D, state)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
-        y, last = _Scan.apply(*tensors)  # type: ignore[no-untyped-call]
-        return y, last
-    return _forward(dense(u), dense(delta), _rates(A), dense(B), dense(C), D, state, None)
-
-
 def fits(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether the library can take them: plain float32 tensors on the CPU, and no tracing."""
     return scan_common.takes(tensors, "cpu")
@@ -94,50 +73,34 @@ def _rates(A: Tensor) -> Tensor:
     return A.detach().t().contiguous()
 
 
-def _forward(
-    u: Tensor,
-    delta: Tensor,
-    rates: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    state: Tensor | None,
-    kept: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    y, last = u.new_empty(u.shape), u.new_empty(len(u), *rates.shape)
-    state = None if state is None else state.contiguous()
-    rows = _Rows(u, delta, B, C, state, y, last, kept)
-    _call("scan_forward", rows, rates, D.contiguous())
-    return y, last
+class _Native:
+    """The library's two directions, a `scan_gradients.Kernel`.
 
+    Sums over rows are taken thread by thread, so the gradients of A and D depend on the number of
+    torch's threads in their last digit; nothing else does.
+    """
 
-class _Scan(torch.autograd.Function):
-    """The scan with its gradients, for which the states of a chunk are computed again."""
+    def room(self, u: Tensor, A: Tensor) -> Tensor:
+        return u.new_empty(len(u), -(-u.shape[1] // CHUNK), A.shape[1], A.shape[0])
 
-    @staticmethod
-    def forward(ctx: Any, *tensors: Any) -> Any:
-        u, delta, A, B, C, D, state = tensors
-        u, delta, B, C = (dense(x) for x in (u, delta, B, C))
+    def scan(
+        self, inputs: Inputs, state: Tensor | None, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        u, delta, A, B, C, D = inputs
         rates = _rates(A)
-        kept = u.new_empty(len(u), -(-u.shape[1] // CHUNK), *rates.shape)
-        ctx.save_for_backward(u, delta, rates, B, C, D, kept)
-        ctx.set_materialize_grads(False)
-        return _forward(u, delta, rates, B, C, D, state, kept)
+        y, last = u.new_empty(u.shape), u.new_empty(len(u), *rates.shape)
+        state = None if state is None else state.contiguous()
+        rows = _Rows(dense(u), dense(delta), dense(B), dense(C), state, y, last, kept)
+        _call("scan_forward", rows, rates, D.contiguous())
+        return y, last
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        grad_y, grad_last = gradients
-        u, delta, rates, B, C, D, kept = ctx.saved_tensors
-        grad_y = u.new_zeros(u.shape) if grad_y is None else grad_y.contiguous()
-        carry = u.new_zeros(len(u), *rates.shape)
-        if grad_last is not None:
-            carry.copy_(grad_last)
+    def gradients(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, carry: Tensor) -> Inputs:
+        u, delta, A, B, C, D = inputs
+        u, delta, B, C = (dense(x) for x in (u, delta, B, C))
         grads = [u.new_empty(x.shape) for x in (u, delta, B, C)]
         rows = _Rows(u, delta, B, C, None, None, None, kept, grad_y, carry, *grads)
-        grad_A, grad_D = _call("scan_backward", rows, rates, D.contiguous())
-        grad_state = carry if ctx.needs_input_grad[6] else None
-        return grads[0], grads[1], grad_A.t(), grads[2], grads[3], grad_D, grad_state
+        grad_A, grad_D = _call("scan_backward", rows, _rates(A), D.contiguous())
+        return grads[0], grads[1], grad_A.t(), grads[2], grads[3], grad_D
 
 
 def _call(name: str, rows: _Rows, rates: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,6 +157,9 @@ class _Pool:
                 self._executor = ThreadPoolExecutor(os.cpu_count(), "decision-policies-scan")
             return self._executor
 
+
+selective_scan = differentiable("native", _Native())
+"""Scan float32 tensors on the CPU as ``decision_policies.ops.selective_scan`` does."""
 
 _POOL = _Pool()
 if hasattr(os, "register_at_fork"):  # threads are not forked, and the lock may be held just then

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from decision_policies.ops.scan_gradients import Inputs, differentiable
 
 CHUNK = 12
 """Tokens between two checkpoints of the state; the backward recomputes one chunk at a time."""
@@ -58,11 +58,10 @@ def selective_scan(
         types = {str(x.dtype) for x in tensors if x is not None}
         if len(types) > 1:
             raise ValueError(f"the scan mixes {sorted(types)}: cast all its arguments to one type.")
-        y, last = _Scan.apply(*tensors)  # type: ignore[no-untyped-call]
-        return y, last
+        return _blocks(*tensors)
     if length <= SHORT and u.numel() * A.shape[1] <= SHORT_ELEMENTS:
         return _scan_short(u, delta, A, B, C, D, state)
-    return _scan_blocks(u, delta, A, B, C, D, state, None)
+    return _blocks(*tensors)
 
 
 def _scan_short(
@@ -271,27 +270,19 @@ class _Gradients:
         self.A.view(1, -1).addmm_(self._ones.expand(1, tokens * rows), weighted)
 
 
-class _Scan(torch.autograd.Function):
-    """The blocked scan with a hand-written backward, which recomputes one chunk at a time."""
+class _Blocks:
+    """The blocked scan; its gradients recompute one chunk at a time: a `scan_gradients.Kernel`."""
 
-    @staticmethod
-    def forward(ctx: Any, *tensors: Any) -> Any:
-        u, delta, A, B, C, D, state = tensors
-        chunks = -(-u.shape[1] // CHUNK)
-        checkpoints = u.new_empty(chunks, u.shape[0], A.shape[1], A.shape[0])
-        ctx.save_for_backward(u, delta, A, B, C, D, checkpoints)
-        ctx.set_materialize_grads(False)
-        return _scan_blocks(u, delta, A, B, C, D, state, checkpoints)
+    def room(self, u: Tensor, A: Tensor) -> Tensor:
+        return u.new_empty(-(-u.shape[1] // CHUNK), len(u), A.shape[1], A.shape[0])
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        grad_y, grad_last = gradients
-        u, delta, A, B, C, D, checkpoints = ctx.saved_tensors
-        grad_y = torch.zeros_like(u) if grad_y is None else grad_y
-        carry = torch.zeros_like(checkpoints[0])
-        if grad_last is not None:
-            carry.copy_(grad_last)
+    def scan(
+        self, inputs: Inputs, state: Tensor | None, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return _scan_blocks(*inputs, state, kept)
+
+    def gradients(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, carry: Tensor) -> Inputs:
+        u, delta, A, B, C, D = inputs
         plan = _Plan(u, A, backward=True)
         grads = _Gradients(u, A, B, D, grad_y)
         for block in plan.blocks:
@@ -303,8 +294,10 @@ class _Scan(torch.autograd.Function):
                 buffers = plan.buffers(*at)
                 buffers.load(u_c, delta_c, B_c, C_c)
                 buffers.grad.copy_(grad_c)
-                buffers.rescan(checkpoints[i, block])
+                buffers.rescan(kept[i, block])
                 buffers.scan_adjoints(carry[block])
                 grads.collect(buffers, u_c, at)
-        grad_state = carry if ctx.needs_input_grad[6] else None
-        return grads.u, grads.delta, grads.A.t(), grads.B, grads.C, grads.D, grad_state
+        return grads.u, grads.delta, grads.A.t(), grads.B, grads.C, grads.D
+
+
+_blocks = differentiable("torch", _Blocks())

@@ -102,6 +102,16 @@ def selective_scan(
     return _implementation(backend, given, u.device.type)(*given)
 
 
+_COMPILED: dict[str, list[str]] = {}
+"""Kernels that compiled models may call, by kind of device: compiling leaves no way to check."""
+
+
+def choose_for_compiled(kind: str) -> None:
+    """Check the kernels that models compiled on a kind of device are to call."""
+    made = [name for name in automatic(kind) if name != "mamba_ssm"]  # which is no operator
+    _COMPILED[kind] = [name for name in made if not KERNELS[name].problem()]
+
+
 @cache
 def automatic(kind: str) -> tuple[str, ...]:
     """Name the kernels that `backend="auto"` asks in turn on a kind of device, before torch's scan.
@@ -123,9 +133,10 @@ def _implementation(
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """Choose what scans the arguments, which are on that kind of device."""
     if backend == "auto":
-        for name in () if torch.compiler.is_compiling() else automatic(kind):
+        compiling = torch.compiler.is_compiling()
+        for name in _COMPILED.get(kind, ()) if compiling else automatic(kind):
             kernels = KERNELS[name]
-            if kernels.fits(given) and not kernels.problem():
+            if kernels.fits(given) and (compiling or not kernels.problem()):
                 return kernels.selective_scan
         return scan_torch.selective_scan
     if backend == "torch":

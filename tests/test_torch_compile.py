@@ -1,0 +1,118 @@
+"""A model that torch has compiled learns the same, and our kernels are whole operators in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from decision_policies import DT, DeMa, DMHybrid, SequenceAlgorithm
+from decision_policies.laws.cases import Case, trajectories
+from decision_policies.ops import backends
+from decision_policies.ops.compiling import choose_kernels
+from tests.laws.systems import SYSTEMS
+
+COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++"))), None)
+DIFFERENT = (
+    *("DeMa-B3LD-pre", "DeMa-rnn-BL3D", "DeMa-predicted-rewards", "MambaDM-sliding-linear"),
+    *("DMM", "DM", "DT", "DC-hybrid", "BC", "AD-mamba"),
+)
+"""Systems that have every kind of part; one takes some seconds to trace."""
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    """Forget what other tests had compiled: a function is compiled for a few shapes at most."""
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torch trace as ever, but run what it has traced without generating C++ for it."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+
+
+def learnt(
+    system: type[SequenceAlgorithm], settings: dict[str, Any], **more: Any
+) -> SequenceAlgorithm:
+    """Learn for three updates."""
+    case = Case(system, hyperparameters={**settings, **more})
+    return case.make().learn(trajectories("box-box"), 3)
+
+
+def weights(algorithm: SequenceAlgorithm) -> list[Tensor]:
+    """Give an algorithm's weights."""
+    assert algorithm.policy is not None
+    return [x.detach() for x in algorithm.policy.model.parameters()]
+
+
+def assert_close(ours: SequenceAlgorithm, theirs: SequenceAlgorithm) -> None:
+    """Assert that two algorithms have learnt the same, to rounding."""
+    for left, right in zip(weights(ours), weights(theirs), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_every_system_learns_the_same_compiled(name: str) -> None:
+    plain = learnt(*SYSTEMS[name])
+    assert_close(learnt(*SYSTEMS[name], torch_compile=True), plain)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")  # torch's own
+def test_generated_code_learns_the_same() -> None:
+    wide = {"d_model": 64, "n_layers": 1}  # wide enough for oneDNN to be asked
+    assert_close(learnt(DeMa, wide, torch_compile=True), learnt(DeMa, wide))
+
+
+@pytest.mark.usefixtures("traced")
+def test_compiled_training_resumes_to_the_last_bit(tmp_path: Path) -> None:
+    data = trajectories("box-box")
+    whole = Case(DeMa, hyperparameters={"torch_compile": True}).make().learn(data, 4)
+    first = Case(DeMa, hyperparameters={"torch_compile": True}).make().learn(data, 2)
+    first.save(tmp_path / "saved")
+    resumed = DeMa.load(tmp_path / "saved")
+    assert resumed.torch_compile
+    resumed.learn(data, 2, reset_num_timesteps=False)
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+@pytest.mark.parametrize("system", [DeMa, DT])
+def test_a_compiled_pass_is_one_graph_with_our_kernels_in_it(
+    system: type[SequenceAlgorithm],
+) -> None:
+    called: list[str] = []
+
+    def note(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        called.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    training = Case(system, hyperparameters={"d_model": 64}).make()
+    training.learn(trajectories("box-box"), 0)
+    assert training.policy is not None
+    window = training.sampler_for(trajectories("box-box"), None).sample()
+    choose_kernels("cpu")
+    torch.compile(training.policy.model.losses, fullgraph=True, backend=note)(window, None)
+    ours = {name.split(".")[1] for name in called if name.startswith("decision_policies.")}
+    used = backends()
+    wanted = {"linear"} if used["linear"] == "onednn" else set()
+    if system is DeMa:
+        wanted.add(f"scan_{used['scan'].split()[0]}")
+    assert ours == wanted
+
+
+def test_what_cannot_be_compiled_says_so_and_loses_nothing() -> None:
+    algorithm = learnt(DMHybrid, {})
+    before = [x.clone() for x in weights(algorithm)]
+    algorithm.torch_compile = True
+    with pytest.raises(ValueError, match="shapes in a HybridModel follow the data"):
+        algorithm.learn(trajectories("box-box"), 1, reset_num_timesteps=False)
+    assert all(map(torch.equal, weights(algorithm), before))
+    assert algorithm.num_timesteps == 3
