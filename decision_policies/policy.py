@@ -75,6 +75,15 @@ class SequencePolicy:
         self._session: Session | None = None
         self._turn = inputs.Turn()
 
+    def __repr__(self) -> str:
+        session = self._session
+        weights = sum(p.numel() for p in self.model.parameters())
+        return (
+            f"SequencePolicy({type(self.model).__name__} of {weights:,} weights on "
+            f"{self.model.device}, inference={self.inference!r}, target_return={self._target}, "
+            f"{'no episode' if session is None else f'{len(session.starts)} environments'})"
+        )
+
     @property
     def observation_space(self) -> spaces.Space[Any]:
         """Space of one observation."""
@@ -255,16 +264,8 @@ class SequencePolicy:
                 f"target_return has {len(self._target)} values for {rows} environments; "
                 "give one number, or one for each environment"
             )
-        return Session(
-            context=make_context(self.model, rows, self.inference),
-            device=self.model.device,
-            returns_to_go=np.empty(rows),
-            timesteps=np.zeros(rows, np.int64),
-            starts=np.ones(rows, bool),
-            paid=np.ones(rows, bool),
-            rewards=np.zeros(rows),
-            idle=np.zeros(rows, bool),
-        )
+        context = make_context(self.model, rows, self.inference)
+        return Session.begin(context, self.model.device, rows)
 
     def _pay(self, session: Session, rewards: NDArray[np.float64]) -> None:
         """Lower the returns-to-go by the rewards that followed the last actions."""

@@ -46,6 +46,20 @@ class Session:
     single: bool = False
     warned: bool = False
 
+    @classmethod
+    def begin(cls, context: Context, device: torch.device, rows: int) -> Session:
+        """Begin with n environments, all at the start of an episode."""
+        return cls(
+            context=context,
+            device=device,
+            returns_to_go=np.empty(rows),
+            timesteps=np.zeros(rows, np.int64),
+            starts=np.ones(rows, bool),
+            paid=np.ones(rows, bool),
+            rewards=np.zeros(rows),
+            idle=np.zeros(rows, bool),
+        )
+
     def check(self, rows: int, device: torch.device) -> None:
         """Check that a call goes on with what the session was begun with.
 

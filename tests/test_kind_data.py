@@ -75,6 +75,10 @@ BOX: dict[str, tuple[Callable[[Episodes], Any], str]] = {
     "objects": (put("rewards", [None] * 8), "episode 3: rewards must be an array of numbers"),
     "number": (put("rewards", 1.0), "episode 3: rewards must be an array.*float"),
     "uneven": (put("actions", [[1.0, 2.0], [1.0]]), "episode 3: actions are no regular array"),
+    "no values": (
+        put("actions", torch.ones(8, 2, device="meta")),
+        "episode 3: actions are no regular array: .*meta",
+    ),
     "missing": (lambda e: e[3].pop("rewards"), "episode 3 has no 'rewards'; it has"),
     "attribute": (
         lambda e: e.__setitem__(0, SimpleNamespace(rewards=[1.0])),  # type: ignore[call-overload]

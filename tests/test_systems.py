@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -203,3 +204,14 @@ def test_statistics_that_came_with_the_weights_survive_learning() -> None:
 def test_modalities_have_one_order(modalities: Any) -> None:
     with pytest.raises(ValueError, match="in this order and with 'observation'"):
         SequenceSpec(*SPACES["box-box"], context_length=4, modalities=modalities)
+
+
+def test_a_policy_says_what_it_is_and_what_it_asks_for() -> None:
+    policy = DeMa(d_model=8).make_policy(*SPACES["box-box"], target_return=7.5)
+    assert re.fullmatch(
+        r"SequencePolicy\(TokenModel of [\d,]+ weights on cpu, inference='staggered', "
+        r"target_return=7.5, no episode\)",
+        repr(policy),
+    )
+    policy.predict(np.zeros((3, 3)))
+    assert repr(policy).endswith("3 environments)")

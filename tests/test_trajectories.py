@@ -10,6 +10,7 @@ from typing import Any
 import minari
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -127,6 +128,16 @@ def test_a_final_observation_beyond_single_precision_is_named() -> None:
     episode["observations"][5, 0] = 1e300
     with pytest.raises(DatasetError, match=r"episode 0, step 5: .*largest"):
         Trajectories.from_episodes([episode], CODE, CODE)
+
+
+def test_tensors_are_as_good_as_arrays_gradients_or_not() -> None:
+    arrays = tiny_episodes(False)
+    tensors = [
+        {name: torch.tensor(values, requires_grad=name == "rewards") for name, values in e.items()}
+        for e in arrays
+    ]
+    ours, theirs = (Trajectories.from_episodes(e, *tiny_spaces(False)) for e in (tensors, arrays))
+    assert ours.source.digest == theirs.source.digest
 
 
 def test_the_digest_of_packed_episodes_stays_what_it_was() -> None:

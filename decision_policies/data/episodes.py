@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decision_policies.errors import DatasetError, UnsupportedSpaceError
 from decision_policies.spaces import (
@@ -244,8 +245,8 @@ def _entry(index: int, episode: Mapping[str, Any] | object, name: str) -> object
 
 def _array(index: int, name: str, value: object) -> NDArray[Any]:
     try:
-        array = np.asarray(value)
-    except ValueError as error:
+        array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    except (ValueError, TypeError, RuntimeError) as error:  # of NumPy; of torch, if there are many
         raise DatasetError(f"episode {index}: {name} are no regular array: {error}") from error
     if array.dtype.kind not in "fiub" or array.ndim == 0:
         raise DatasetError(
