@@ -178,7 +178,7 @@ def test_mistakes_with_datasets_of_d3rlpy_are_named() -> None:
 
 
 def test_an_address_on_the_hub_is_downloaded_once_by_minari(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     asked: list[str] = []
@@ -196,6 +196,9 @@ def test_an_address_on_the_hub_is_downloaded_once_by_minari(
             data.rows, Trajectories.from_episodes(tiny_episodes(False), *tiny_spaces(False)).rows
         )
     assert asked == [address]
+    assert caplog.messages == [
+        f"downloading {address!r}, which is not here; 0 datasets are here"
+    ]  # said before, since without a network it takes half a minute to fail
     for wrong in ("hf://walks-v0", "hf://owner/walks", "gs://owner/walks-v0"):
         with pytest.raises(DatasetError, match=r"is no Minari id.*and 'hf://owner/"):
             Trajectories.from_minari(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -133,6 +134,8 @@ def load_minari(dataset: MinariDataset | str | PathLike[str]) -> MinariDataset:
         return minari.MinariDataset(SHIPPED / dataset / "data")
     try:
         if dataset not in local:
+            told = f"downloading {address!r}, which is not here{_close(dataset, local)}"
+            logging.getLogger(__name__).warning(told)  # without a network that takes half a minute
             minari.download_dataset(address)
         return minari.load_dataset(dataset)
     except Exception as error:  # Minari and its remotes raise anything from ValueError to OSError
