@@ -100,7 +100,11 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y
 
 
-@torch.library.custom_op("decision_policies::linear", mutates_args=())
+@torch.library.custom_op(
+    "decision_policies::linear",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+)
 def _whole_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same, kept whole: that compiler takes the other one with constant weights only."""
     return _product(x, weight, bias)

@@ -13,6 +13,13 @@ Scan: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
 Inputs: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """u, delta (B, L, E), A (E, N), B, C (B, L, N) and D (E,)."""
 
+FORWARD = (
+    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? state)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+BACKWARD = "(Tensor[] saved, Tensor grad_y, Tensor grad_last) -> Tensor[]"
+"""The operators' signatures, spelt out: not every torch that we claim reads them off a function."""
+
 
 class Kernel(Protocol):
     """A scan that keeps some states on its way, and its gradients, which need them."""
@@ -112,8 +119,11 @@ def _operator(name: str, kernel: Kernel) -> Callable[..., Any]:
         return [x.new_empty(x.shape) for x in (*saved[:6], grad_last)]
 
     there, back = (
-        torch.library.custom_op(f"decision_policies::scan_{name}{way}", run, mutates_args=())
-        for way, run in (("", forward), ("_backward", backward))
+        torch.library.custom_op(f"decision_policies::{op}", run, mutates_args=(), schema=schema)
+        for op, run, schema in (
+            (f"scan_{name}", forward, FORWARD),
+            (f"scan_{name}_backward", backward, BACKWARD),
+        )
     )
     there.register_fake(forward_shapes)
     back.register_fake(backward_shapes)
