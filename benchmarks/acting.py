@@ -143,7 +143,7 @@ def early_and_late(policy: SequencePolicy, predicts: int, late: int) -> tuple[fl
     return statistics.median(early_samples), statistics.median(late_samples)
 
 
-def main(repeats: int = 25, predicts: int = 2000, late: int = 10_000) -> None:
+def main(repeats: int = 25, predicts: int = 2000, late: int = 100_000) -> None:
     """Print one line per way of remembering, and how the time grows with the episode."""
     policy = DeMa(seed=0, device="cpu").make_policy(OBSERVATION, ACTION, target_return=3000.0)
     ppo = make_ppo()
