@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import torch
 from torch import Tensor
 
-from decision_policies import DT, DeMa, DMHybrid, SequenceAlgorithm
+from decision_policies import BC, DT, DeMa, DMHybrid, SequenceAlgorithm
 from decision_policies.laws.cases import Case, trajectories
 from decision_policies.ops import backends
-from decision_policies.ops.compiling import choose_kernels
+from decision_policies.ops.compiling import choose_kernels, compiled
 from tests.laws.systems import SYSTEMS
 
+Copier: TypeAlias = Callable[[SequenceAlgorithm], SequenceAlgorithm]
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++"))), None)
 DIFFERENT = (
     *("DeMa-B3LD-pre", "DeMa-rnn-BL3D", "DeMa-predicted-rewards", "MambaDM-sliding-linear"),
@@ -52,6 +55,11 @@ def weights(algorithm: SequenceAlgorithm) -> list[Tensor]:
     return [x.detach() for x in algorithm.policy.model.parameters()]
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Something to compile."""
+    return x * 2
+
+
 def assert_close(ours: SequenceAlgorithm, theirs: SequenceAlgorithm) -> None:
     """Assert that two algorithms have learnt the same, to rounding."""
     for left, right in zip(weights(ours), weights(theirs), strict=True):
@@ -82,6 +90,34 @@ def test_compiled_training_resumes_to_the_last_bit(tmp_path: Path) -> None:
     assert resumed.torch_compile
     resumed.learn(data, 2, reset_num_timesteps=False)
     assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_copy_s_compiled_training_is_its_own(copied: Copier) -> None:
+    data = trajectories("box-box")
+    first = learnt(BC, {}, torch_compile=True)
+    before = [x.clone() for x in weights(first)]
+    second = copied(first).learn(data, 1, reset_num_timesteps=False)
+    assert all(map(torch.equal, weights(first), before))
+    first.learn(data, 1, reset_num_timesteps=False)
+    assert all(map(torch.equal, weights(first), weights(second)))
+    assert not all(map(torch.equal, weights(first), before))
+
+
+def test_however_many_were_compiled_before_the_next_is_compiled_as_the_first() -> None:
+    sizes: list[int | torch.SymInt] = []
+
+    def note(graph: torch.fx.GraphModule, given: list[Any]) -> Callable[..., Any]:
+        sizes.extend(x for x in given if isinstance(x, torch.SymInt))
+        sizes.append(given[0].shape[0])
+        return graph.forward
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch, "compile", partial(torch.compile, backend=note))
+        for rows in range(2, 12):
+            compiled(doubled, "cpu")(torch.ones(rows, requires_grad=True))
+    assert sizes == list(range(2, 12))
 
 
 @pytest.mark.parametrize("system", [DeMa, DT])

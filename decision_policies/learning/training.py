@@ -27,6 +27,7 @@ from decision_policies.ops.compiling import compiled
 from decision_policies.tree import State
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
+LossesAndState: TypeAlias = tuple[Losses, State]
 
 
 class Training:
@@ -65,14 +66,18 @@ class Training:
         self._random_state = generator.get_state()
         self._streaming = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give all but the compiled function, which a copy makes for itself."""
+        return {k: v for k, v in self.__dict__.items() if k != "_compiled_losses"}
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.device
 
     @cached_property
-    def _compiled_losses(self) -> Callable[[Window, State | None], tuple[Losses, State]]:
-        """The model's `losses`, compiled; one function, for each is compiled anew.
+    def _compiled_losses(self) -> Callable[[SequenceModel, Window, State | None], LossesAndState]:
+        """`losses_of`, compiled, once for this training.
 
         Raises:
             ValueError: The model cannot be compiled.
@@ -83,7 +88,7 @@ class Training:
                 f"torch_compile=True: the shapes in a {name} follow the data, so it cannot be "
                 "compiled; leave torch_compile out"
             )
-        return compiled(self.model.losses, self.device.type)
+        return compiled(losses_of, self.device.type)
 
     def change_data(self, sampler: Sampler) -> None:
         """Go on with other data: the same optimiser, a new sampler, no hidden state."""
@@ -135,7 +140,7 @@ class Training:
         state = None
         if carries_state and self.carried is not None:
             state = tree.clear(self.carried, window.starts)
-        run = self._compiled_losses if torch_compile else self.model.losses
+        run = self._compiled_losses if torch_compile else losses_of
         total: Losses = {}
         states: list[State] = []
         count, steps = len(window.mask), window.mask.sum()
@@ -145,7 +150,7 @@ class Training:
             part = window.rows(rows)
             known = None if state is None else tree.map_state(itemgetter(rows), state)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                losses, known = run(part, known)
+                losses, known = run(self.model, part, known)
                 losses = self.model.with_reward_error(losses, part)
             share = part.mask.sum() / steps
             (losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
@@ -234,3 +239,8 @@ class Training:
         for place, weight in enumerate(self.trained()):
             weight.copy_(tensors[f"trained.{place}"])
         self.sampler.load_state_dict(values["sampler"])
+
+
+def losses_of(model: SequenceModel, window: Window, state: State | None) -> LossesAndState:
+    """Run a model over a batch to learn from it: what is compiled."""
+    return model.losses(window, state)

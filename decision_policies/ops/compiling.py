@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from types import FunctionType
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 
@@ -27,9 +28,15 @@ def choose_kernels(kind: str) -> None:
 def compiled(function: Callable[P, R], kind: str) -> Callable[P, R]:
     """Compile a function of tensors, at its first call.
 
+    What comes out does not depend on what was compiled before. torch keeps eight programs of one
+    function's code and runs it uncompiled beyond them: a copy of the code has eight of its own.
+    And each is for fixed shapes, where torch would allow for shapes that it has seen elsewhere.
+
     Args:
-        function: What a gradient is taken of.
+        function: What a gradient is taken of: a plain function, without a closure.
         kind: Kind of device that its tensors are on.
     """
     choose_kernels(kind)
-    return torch.compile(function)
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return cast(Callable[P, R], torch.compile(copy, dynamic=False))
