@@ -14,11 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from decision_policies import BC, DT, DeMa, DMHybrid, SequenceAlgorithm
+from decision_policies import BC, DT, DeMa, DMHybrid, SequenceAlgorithm, Trajectories
 from decision_policies.laws.cases import Case, trajectories
 from decision_policies.ops import backends
 from decision_policies.ops.compiling import choose_kernels, compiled
+from tests.fixtures import BOX_ACTION
 from tests.laws.systems import SYSTEMS
+from tests.test_extractors import CASES, made
+from tests.test_spaces import Space, episodes
 
 Copier: TypeAlias = Callable[[SequenceAlgorithm], SequenceAlgorithm]
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++"))), None)
@@ -120,6 +123,30 @@ def test_however_many_were_compiled_before_the_next_is_compiled_as_the_first() -
     assert sizes == list(range(2, 12))
 
 
+def whole(algorithm: SequenceAlgorithm, data: Trajectories, backend: Any) -> None:
+    """Compile a pass over a batch, which is to be one graph, and compare its loss."""
+    algorithm.learn(data, 0)
+    assert algorithm.policy is not None
+    window = algorithm.sampler_for(data, None).sample()
+    choose_kernels("cpu")
+    one = torch.compile(algorithm.policy.model.losses, fullgraph=True, backend=backend)
+    plain = algorithm.policy.model.losses(window)[0]["loss"]
+    torch.testing.assert_close(one(window, None)[0]["loss"], plain)
+
+
+@pytest.mark.parametrize("kind", ["box-discrete", "binary-choices", "choices-binary"])
+def test_a_pass_with_choices_is_one_graph(kind: str) -> None:
+    whole(Case(BC, kind).make(), trajectories(kind), "aot_eager")
+
+
+@pytest.mark.parametrize(("space", "extractor", "options"), CASES)
+def test_a_pass_with_an_extractor_is_one_graph(
+    space: Space, extractor: type, options: dict[str, Any]
+) -> None:
+    data = Trajectories.from_episodes(episodes(space, BOX_ACTION), space, BOX_ACTION)
+    whole(made(extractor, options), data, "aot_eager")
+
+
 @pytest.mark.parametrize("system", [DeMa, DT])
 def test_a_compiled_pass_is_one_graph_with_our_kernels_in_it(
     system: type[SequenceAlgorithm],
@@ -130,12 +157,7 @@ def test_a_compiled_pass_is_one_graph_with_our_kernels_in_it(
         called.extend(str(node.target) for node in graph.graph.nodes)
         return graph.forward
 
-    training = Case(system, hyperparameters={"d_model": 64}).make()
-    training.learn(trajectories("box-box"), 0)
-    assert training.policy is not None
-    window = training.sampler_for(trajectories("box-box"), None).sample()
-    choose_kernels("cpu")
-    torch.compile(training.policy.model.losses, fullgraph=True, backend=note)(window, None)
+    whole(Case(system, hyperparameters={"d_model": 64}).make(), trajectories("box-box"), note)
     ours = {name.split(".")[1] for name in called if name.startswith("decision_policies.")}
     used = backends()
     wanted = {"linear"} if used["linear"] == "onednn" else set()

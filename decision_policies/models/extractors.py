@@ -45,29 +45,32 @@ class ExtractorEncoder(nn.Module):
                 f"features extractors take a Dict without further parts, or no parts; got {space}"
             )
         self.space = space
+        # Found here as plain integers: torch.compile takes NumPy's for what it cannot know.
+        self.shape = model_shape(space)
+        self.start, self.count = (
+            (int(space.start), int(space.n)) if isinstance(space, spaces.Discrete) else (0, 0)
+        )
+        self.leaves = [(*leaf, leaf_size(leaf[1])) for leaf in leaves(space)]
         self.extractor = extractor(_prepared_space(space), **options)
         self.linear = nn.Linear(int(self.extractor.features_dim), d_model)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Encode (..., *observation), as models see them, as (..., D)."""
-        shape = model_shape(self.space)
-        batch = observations.shape[: observations.dim() - len(shape)]
-        features = self.extractor(self._prepared(observations.reshape(-1, *shape)))
+        batch = observations.shape[: observations.dim() - len(self.shape)]
+        features = self.extractor(self._prepared(observations.reshape(-1, *self.shape)))
         return cast(Tensor, self.linear(features)).view(*batch, -1)
 
     def _prepared(self, observations: Tensor) -> Tensor | dict[str, Tensor]:
         """Prepare observations (n, ...) for the extractor."""
         dtype = self.linear.weight.dtype
         if isinstance(self.space, spaces.Discrete):
-            index = observations.long() - int(self.space.start)
-            return F.one_hot(index, int(self.space.n)).to(dtype)
+            return F.one_hot(observations.long() - self.start, self.count).to(dtype)
         if not isinstance(self.space, spaces.Dict):
             return _shaped(observations.to(dtype), self.space)
-        inner = list(leaves(self.space))
-        pieces = torch.split(observations, [leaf_size(leaf) for _, leaf in inner], -1)
+        pieces = torch.split(observations, [size for *_, size in self.leaves], -1)
         return {
             key: _shaped(piece.to(dtype), leaf)
-            for (key, leaf), piece in zip(inner, pieces, strict=True)
+            for (key, leaf, _), piece in zip(self.leaves, pieces, strict=True)
         }
 
 
@@ -93,8 +96,9 @@ def _shaped(values: Tensor, leaf: spaces.Space[Any]) -> Tensor:
     """Give flat or shaped values (n, ...) the shape that the extractor is told of."""
     if isinstance(leaf, spaces.MultiDiscrete | spaces.Discrete):
         return values
-    values = values.reshape(len(values), *(_prepared_space(leaf).shape or ()))
-    return values / 255 if is_image(leaf) else values
+    if is_image(leaf):
+        return values.reshape(-1, *model_shape(leaf)) / 255
+    return values.reshape(-1, *(leaf.shape or ()))
 
 
 def _prepared_space(space: spaces.Space[Any]) -> spaces.Space[Any]:

@@ -134,7 +134,7 @@ class DiscreteHead(Head):
     def __init__(self, d_model: int, space: spaces.Discrete) -> None:
         super().__init__()
         self.space = space
-        self.n_features = int(space.n)
+        self.start, self.n_features = int(space.start), int(space.n)
         self.linear = nn.Linear(d_model, self.n_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ class DiscreteHead(Head):
 
     def features(self, actions: Tensor) -> Tensor:
         """One-hot actions; see `Head.features`."""
-        index = actions.long() - int(self.space.start)
+        index = actions.long() - self.start
         return F.one_hot(index, self.n_features).to(self.linear.weight.dtype)
 
     def loss(self, parameters: Tensor, actions: Tensor, mask: Tensor) -> Losses:
         """Mean cross-entropy over real steps, and the share of actions guessed right."""
-        labels = actions.long() - int(self.space.start)
+        labels = actions.long() - self.start
         error = F.cross_entropy(parameters.flatten(0, 1), labels.flatten(), reduction="none")
         hits = (parameters.detach().argmax(-1) == labels) & mask
         return {
@@ -161,7 +161,7 @@ class DiscreteHead(Head):
     ) -> NDArray[Any]:
         """Take the likeliest action, or sample from the softmax at temperature 1 (Gumbel-max)."""
         noise = 0.0 if deterministic else rng.gumbel(size=parameters.shape)
-        choice = (parameters + noise).argmax(-1) + int(self.space.start)
+        choice = (parameters + noise).argmax(-1) + self.start
         chosen: NDArray[Any] = choice.astype(self.space.dtype)
         return chosen
 
