@@ -76,13 +76,13 @@ def differentiable(name: str, kernel: Kernel) -> Scan:
         state: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         tensors = (u, delta, A, B, C, D, state)
-        wanted = any(x is not None and x.requires_grad for x in tensors)
-        if not (wanted and torch.is_grad_enabled()):
-            return kernel.scan((u, delta, A, B, C, D), state, None)
-        if torch.compiler.is_compiling():
+        learning = torch.is_grad_enabled()
+        if learning and torch.compiler.is_compiling():  # frozen weights or not: it sees no kernel
             y, last, _ = whole(*tensors)
-        else:
+        elif learning and any(x is not None and x.requires_grad for x in tensors):
             y, last = _Scan.apply(*tensors)  # type: ignore[no-untyped-call]
+        else:
+            y, last = kernel.scan((u, delta, A, B, C, D), state, None)
         return y, last
 
     return scan
