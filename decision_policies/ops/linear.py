@@ -51,6 +51,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if fits and (learning and True in _COMPILED if compiling else onednn()):
         # Every third token is a view with gaps: oneDNN needs a hundred times as long for it.
         flat = x.reshape(-1, x.shape[-1]).contiguous()
+        bias = None if bias is None else bias.contiguous()  # oneDNN would read past its gaps
         if compiling:
             y: Tensor = _whole_product(flat, weight, bias)
         elif learning:

@@ -56,6 +56,8 @@ def test_inputs_with_gaps_and_frozen_weights_are_served(backend: str) -> None:
     assert torch.allclose(y, x @ weight.t(), atol=1e-4)
     (gradient,) = torch.autograd.grad(y.sum(), [x])
     assert torch.allclose(gradient, weight.sum(0).expand_as(x), atol=1e-4)
+    for bias in (torch.randn(128)[::2], torch.randn(1).expand(64)):
+        assert torch.allclose(linear(x, weight, bias), y + bias, atol=1e-4)
 
 
 def test_every_third_token_reaches_onednn_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
