@@ -16,6 +16,7 @@ from torch import Tensor
 
 from decision_policies import BC, DT, DeMa, DMHybrid, SequenceAlgorithm, Trajectories
 from decision_policies.laws.cases import Case, trajectories
+from decision_policies.nets import Mamba
 from decision_policies.ops import backends
 from decision_policies.ops.compiling import choose_kernels, compiled
 from tests.fixtures import BOX_ACTION
@@ -179,6 +180,20 @@ def test_a_compiled_pass_is_one_graph_with_our_kernels_in_it(
     if system is DeMa:
         wanted.add(f"scan_{used['scan'].split()[0]}")
     assert ours == wanted
+
+
+def test_what_is_exported_after_a_compiled_training_holds_torchs_operators_only() -> None:
+    class Part(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mamba = Mamba(64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.mamba(x)[0]
+
+    choose_kernels("cpu")
+    program = torch.export.export(Part(), (torch.randn(32, 5, 64),))
+    assert not [n for n in program.graph.nodes if "decision_policies" in str(n.target)]
 
 
 def test_what_cannot_be_compiled_says_so_and_loses_nothing() -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from decision_policies.ops.tracing import compiling_to_train
+
 LEAST_ROWS = 128
 """With fewer rows than this, torch's own product and gradient have less to set up."""
 
@@ -40,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns:
         (..., O). Gradients are of first order only where oneDNN is used. A program that is written
-        down, which has no gradients, does without; one that is compiled to train does not.
+        down does without oneDNN; one that is compiled to train does not.
     """
     fits = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
     fits = fits and min(weight.shape) >= LEAST_WIDTH and not torch.is_autocast_enabled("cpu")
@@ -48,7 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = LEAST_ROWS if learning else LEAST_PRODUCTS / max(weight.numel(), 1)
     fits = fits and x.numel() >= rows * x.shape[-1]
     compiling = torch.compiler.is_compiling()
-    if fits and (learning and True in _COMPILED if compiling else onednn()):
+    if fits and (compiling_to_train() and True in _COMPILED if compiling else onednn()):
         # Every third token is a view with gaps: oneDNN needs a hundred times as long for it.
         flat = x.reshape(-1, x.shape[-1]).contiguous()
         bias = None if bias is None else bias.contiguous()  # oneDNN would read past its gaps

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from decision_policies.ops import scan_torch
 from decision_policies.ops.scan_gradients import Scan
+from decision_policies.ops.tracing import compiling_to_train
 
 TOLERANCE = 1e-4
 """Largest difference from `scan_torch` in float64, relative, that is let pass."""
@@ -22,11 +23,10 @@ SIZE = (3, 19, 19, 17)
 def takes(tensors: tuple[Tensor | None, ...], kind: str) -> bool:
     """Whether they are plain float32 tensors on that kind of device.
 
-    A program that is written down, which has no gradients, is not to hold kernels of ours; one that
-    is compiled to train may.
+    A program that is written down is not to hold kernels of ours; one compiled to train may.
     """
     plain = (Tensor, torch.nn.Parameter)
-    written = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+    written = torch.compiler.is_compiling() and not compiling_to_train()
     return not written and all(
         x is None or (x.dtype is torch.float32 and x.device.type == kind and type(x) in plain)
         for x in tensors

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from decision_policies.ops.tracing import compiling_to_train
+
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
 Inputs: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """u, delta (B, L, E), A (E, N), B, C (B, L, N) and D (E,)."""
@@ -76,10 +78,9 @@ def differentiable(name: str, kernel: Kernel) -> Scan:
         state: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         tensors = (u, delta, A, B, C, D, state)
-        learning = torch.is_grad_enabled()
-        if learning and torch.compiler.is_compiling():  # frozen weights or not: it sees no kernel
+        if compiling_to_train():  # frozen weights or not: torch is to see no kernel
             y, last, _ = whole(*tensors)
-        elif learning and any(x is not None and x.requires_grad for x in tensors):
+        elif torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
             y, last = _Scan.apply(*tensors)  # type: ignore[no-untyped-call]
         else:
             y, last = kernel.scan((u, delta, A, B, C, D), state, None)
