@@ -131,7 +131,8 @@ class Training:
                 as much as it has real steps, so the gradient is that of the whole batch's mean.
                 Where several processes train together, they share the parts out.
             precision: Number type of the matrix products; weights and states stay float32.
-            torch_compile: Whether the model is compiled first; the losses are equal to rounding.
+            torch_compile: Whether the model is compiled first; the losses are equal to rounding
+                where nothing is dropped out.
 
         Returns:
             The losses, without a graph.
