@@ -67,7 +67,13 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
         "episodes": 24,
     },
     "key-to-door": {"env_id": "DarkKeyToDoor-v0", "tasks": 256, "repeats": 2, "episodes": 20},
-    "large-darkroom": {"env_id": "LargeDarkroom-v0", "tasks": 256, "repeats": 1, "episodes": 20},
+    "large-darkroom": {
+        "env_id": "LargeDarkroom-v0",
+        "learner": "sweep",
+        "tasks": 256,
+        "repeats": 2,
+        "episodes": 12,
+    },
     "darkroom-tiny": {
         "env_id": "Darkroom-v0",
         "tasks": 24,
