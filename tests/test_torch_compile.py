@@ -201,6 +201,6 @@ def test_what_cannot_be_compiled_says_so_and_loses_nothing() -> None:
     before = [x.clone() for x in weights(algorithm)]
     algorithm.torch_compile = True
     with pytest.raises(ValueError, match="shapes in a HybridModel follow the data"):
-        algorithm.learn(trajectories("box-box"), 1, reset_num_timesteps=False)
+        algorithm.learn(trajectories("box-box"), 1)
     assert all(map(torch.equal, weights(algorithm), before))
     assert algorithm.num_timesteps == 3

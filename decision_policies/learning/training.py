@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -75,19 +75,23 @@ class Training:
         """Where the weights are."""
         return self.model.device
 
-    @cached_property
-    def _compiled_losses(self) -> Callable[[SequenceModel, Window, State | None], LossesAndState]:
-        """`losses_of`, compiled, once for this training.
+    def checked(self, torch_compile: bool) -> Self:
+        """Check that the model can be trained so.
 
         Raises:
-            ValueError: The model cannot be compiled.
+            ValueError: It is to be compiled, and cannot be.
         """
-        if not self.model.fixed_shapes:
+        if torch_compile and not self.model.fixed_shapes:
             name = type(self.model).__name__
             raise ValueError(
                 f"torch_compile=True: the shapes in a {name} follow the data, so it cannot be "
                 "compiled; leave torch_compile out"
             )
+        return self
+
+    @cached_property
+    def _compiled_losses(self) -> Callable[[SequenceModel, Window, State | None], LossesAndState]:
+        """`losses_of`, compiled, once for this training."""
         return compiled(losses_of, self.device.type)
 
     def change_data(self, sampler: Sampler) -> None:

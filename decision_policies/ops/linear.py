@@ -8,7 +8,8 @@ equal runs stay bit-equal.
 from __future__ import annotations
 
 import os
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,13 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:2])
 
 
-def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(
+    product: Callable[..., Tensor], ctx: Any, gradient: Tensor
+) -> tuple[Tensor | None, ...]:
     """The two gradients of a product, which are products too, and the bias's."""
     x, weight = ctx.saved_tensors
     wanted = ctx.needs_input_grad
     gradient = gradient.contiguous()
-    product = _whole_product if torch.compiler.is_compiling() else _product
     return (
         product(gradient, weight.t(), None) if wanted[0] else None,
         product(gradient.t(), x.t(), None) if wanted[1] else None,
@@ -135,7 +137,7 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-_whole_product.register_autograd(_gradients, setup_context=_save)
+_whole_product.register_autograd(partial(_gradients, _whole_product), setup_context=_save)
 
 
 class _Linear(torch.autograd.Function):
@@ -149,4 +151,4 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients(ctx, gradient)
+        return _gradients(_product, ctx, gradient)
