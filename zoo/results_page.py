@@ -132,8 +132,9 @@ def _overall_section(cells: Sequence[Cell]) -> str:
     """Interquartile means: of our systems, and of all where that is another comparison."""
     own = overall(cell for cell in cells if not cell.is_peer)
     # A peer of a single seed would take the others' sets and intervals down to that seed's.
-    peers_of_several = {cell.label for cell in cells if cell.is_peer and len(cell.seeds) > 1}
-    few = {cell.label for cell in cells if cell.is_peer and peers_of_several} - peers_of_several
+    peers = {cell.label for cell in cells if cell.is_peer}
+    single = {cell.label for cell in cells if cell.is_peer and len(cell.seeds) == 1}
+    few = single if single < peers else set()
     everything = overall(cell for cell in cells if cell.label not in few)
     text = (
         "## Over all sets\nInterquartile mean of the normalised scores, one a seed and set, with "
@@ -142,14 +143,18 @@ def _overall_section(cells: Sequence[Cell]) -> str:
     )
     if own is None and everything is None:
         return text + "\nThere is no set yet that every system has been run on.\n"
-    peers = everything is not None and (own is None or set(everything.means) != set(own.means))
+    with_peers = everything is not None and (own is None or set(everything.means) != set(own.means))
     if own is not None and (everything is None or everything.datasets != own.datasets):
         text += _overall_table("Our systems", own)
     if everything is not None:
-        text += _overall_table("Our systems and d3rlpy's" if peers else "Our systems", everything)
+        text += _overall_table(
+            "Our systems and d3rlpy's" if with_peers else "Our systems", everything
+        )
     elif own is not None:
         text += "\nThere is no set yet that the peers have been run on as well.\n"
-    return text + (f"\nOf one seed, and so left out: {', '.join(sorted(few))}.\n" if few else "")
+    return text + (
+        f"\nOf one seed on some set, and so left out: {', '.join(sorted(few))}.\n" if few else ""
+    )
 
 
 def _overall_table(title: str, result: Overall) -> str:

@@ -143,7 +143,7 @@ def test_a_peer_of_one_seed_is_left_out_of_the_comparison_and_named() -> None:
     text = section(page(many({**two, "d3rlpy-DT": [[1.0]]}), Layout()), "Over all sets")
     assert "on set-0, set-1 (all that each of them has); seeds 0, 1" in text
     assert "| d3rlpy-BC |" in text and "| d3rlpy-DT |" not in text
-    assert "Of one seed, and so left out: d3rlpy-DT." in text
+    assert "Of one seed on some set, and so left out: d3rlpy-DT." in text
     assert "left out" not in page(many(two), Layout())
     alone = many({"A": [[10.0, 20.0]], "d3rlpy-DT": [[1.0, 2.0]]})  # all have one seed
     assert "| d3rlpy-DT |" in section(page(alone, Layout()), "Over all sets")
