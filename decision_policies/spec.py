@@ -109,7 +109,10 @@ class SequenceSpec:
             if length is not None and (type(length) is not int or length < 1):
                 raise ValueError(f"{name} must be at least 1, got {length!r}")
         if self.inference == "staggered" and self.context_length < 2:
-            raise ValueError("staggered inference needs a context_length of at least 2")
+            raise ValueError(
+                "staggered inference needs a context_length of at least 2, got "
+                f'{self.context_length}; take a longer one, or inference="window"'
+            )
         if self.return_mode == "predict" and self.context_length < 2:
             raise ValueError(
                 'return_mode="predict" needs a context_length of at least 2: a reward is told by '

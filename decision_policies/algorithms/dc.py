@@ -10,7 +10,7 @@ from decision_policies.models import SequenceModel, StepEmbedding, TokenModel, m
 from decision_policies.models.embedding import EmbeddingStyle
 from decision_policies.nets import Attention, Chain, Mixer, ModalConv, Pointwise, Residual
 from decision_policies.nets.compose import Activation
-from decision_policies.spec import SequenceSpec
+from decision_policies.spec import Inference, SequenceSpec
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class DC(SequenceAlgorithm):
     Deviations:
         Contexts are padded on the right rather than, unmasked, on the left. Dropout is 0 by
         default (paper: 0.1). The hybrid's attention sees at most the last K steps when acting
-        recurrently.
+        recurrently. It acts by staggered memory rather than the paper's window, as `DT` does.
     """
 
     context_length: int = setting(8, 1, 16384)
@@ -51,6 +51,10 @@ class DC(SequenceAlgorithm):
     max_ep_len: int = setting(1000, 0, 10_000_000)
     embedding: EmbeddingStyle = "layernorm"
     dropout: float = setting(0.0, 0.0, 0.99)
+
+    def default_inference(self) -> Inference:
+        """Choose how the policy remembers where the user does not."""
+        return "staggered"
 
     def build_model(self, spec: SequenceSpec) -> SequenceModel:
         """Compose the model."""

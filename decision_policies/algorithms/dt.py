@@ -10,7 +10,7 @@ from decision_policies.models import SequenceModel, StepEmbedding, TokenModel, m
 from decision_policies.models.embedding import EmbeddingStyle
 from decision_policies.nets import Attention, Chain, Mixer, Pointwise, Positions, Residual
 from decision_policies.nets.compose import Activation
-from decision_policies.spec import SequenceSpec
+from decision_policies.spec import Inference, SequenceSpec
 
 
 @dataclass(kw_only=True, eq=False)
@@ -41,7 +41,8 @@ class DT(SequenceAlgorithm):
 
     Deviations:
         Contexts are padded on the right and need no attention mask. Dropout is 0 by default
-        (paper: 0.1), since it hides what small datasets teach.
+        (paper: 0.1), since it hides what small datasets teach. It acts by staggered memory, which
+        scored higher than the paper's window in 6 of 6 runs (docs/recipe.md).
     """
 
     d_model: int = setting(128, 1, 8192)
@@ -53,6 +54,10 @@ class DT(SequenceAlgorithm):
     attention_window: int | None = setting(None, 1, 16384)
     embedding: EmbeddingStyle = "layernorm"
     dropout: float = setting(0.0, 0.0, 0.99)
+
+    def default_inference(self) -> Inference:
+        """Choose how the policy remembers where the user does not."""
+        return "staggered"
 
     def build_model(self, spec: SequenceSpec) -> SequenceModel:
         """Compose the model."""
