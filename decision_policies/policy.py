@@ -204,7 +204,7 @@ class SequencePolicy:
                 session.remember(inputs.actions(action, space, rows, single=session.single))
             self._pay(session, rewards)
             session.starts |= ends
-            session.idle = idle
+            session.wait(idle)
 
     def reset(self, target_return: ArrayLike | None = None) -> None:
         """Forget everything: context, clock, return-to-go, number of environments.
@@ -296,7 +296,7 @@ class SequencePolicy:
                 self._count_down(session, executed.action, seen)
             session.timesteps += 1
         clear = None
-        fresh = session.starts & ~session.idle
+        fresh = session.starts & ~session.idle if session.any_idle else session.starts.copy()
         if np.count_nonzero(fresh):  # a quarter of the time that any() takes
             session.returns_to_go[fresh] = np.broadcast_to(self._target, fresh.shape)[fresh]
             session.timesteps[fresh] = 0

@@ -26,7 +26,8 @@ class Session:
         paid: Rows whose last action has had its reward reported, (n,).
         rewards: Rewards since the last action, (n,), float64.
         idle: Rows whose environment resets in its next step, (n,): their next action is not
-            executed, and nothing changes for them until then.
+            executed, and nothing changes for them until then. Set by `wait`.
+        any_idle: Whether there is one.
         observations: Those last seen, (n, *observation), on the device; None before the first.
         actions: The actions last executed, (n, *action); None before the first.
         single: Whether observations come without a batch axis.
@@ -43,6 +44,7 @@ class Session:
     idle: NDArray[np.bool_]
     observations: Tensor | None = field(default=None)
     actions: NDArray[Any] | None = field(default=None)
+    any_idle: bool = False
     single: bool = False
     warned: bool = False
 
@@ -79,10 +81,9 @@ class Session:
                 "anew (nothing has changed)"
             )
 
-    @property
-    def any_idle(self) -> bool:
-        """Whether there is an idle row."""
-        return bool(np.count_nonzero(self.idle))  # a quarter of the time that any() takes
+    def wait(self, rows: NDArray[np.bool_]) -> None:
+        """Let these rows, (n,), be idle, and no others."""
+        self.idle, self.any_idle = rows, bool(rows.any())
 
     def acted(self, actions: NDArray[Any]) -> None:
         """Take over the actions that were chosen; rewards and ends are awaited from now on."""

@@ -14,7 +14,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from decision_policies import AD, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
+from decision_policies import AD, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
 from decision_policies.batch import Step
 from decision_policies.contexts import (
     Context,
@@ -43,6 +43,11 @@ SYSTEMS: dict[str, SequenceAlgorithm] = {
     "DMM": DMM(d_model=20, n_layers=2),
     "DM": DM(d_model=16, n_layers=2, max_ep_len=7),
     "AD": AD(d_model=16, n_layers=2, backbone="mamba"),
+    "DT": DT(d_model=24, n_layers=2, n_heads=3, max_ep_len=7, context_length=20),
+    "DT-narrow": DT(
+        d_model=130, n_layers=2, context_length=20, attention_window=2, activation="gelu"
+    ),
+    "AD-transformer": AD(d_model=32, n_layers=1, n_heads=2, context_length=3),
 }
 SPACES: list[tuple[gym.Space[Any], gym.Space[Any]]] = [
     (BOX, spaces.Box(-2, 3, (3,))),
@@ -71,10 +76,10 @@ def model_of(
 
 
 class Life:
-    """Random steps of n rows that begin anew, or are idle, at random."""
+    """Random steps of n rows that begin anew, or are idle, by a chance."""
 
-    def __init__(self, model: SequenceModel, rows: int, seed: int = 0) -> None:
-        self.model, self.rows = model, rows
+    def __init__(self, model: SequenceModel, rows: int, seed: int = 0, chance: float = 0.2) -> None:
+        self.model, self.rows, self.chance = model, rows, chance
         self.rng = np.random.default_rng(seed)
         self.first = True
         self.clock = np.zeros(rows, np.int64)
@@ -87,9 +92,9 @@ class Life:
             action = torch.from_numpy(sample(rng, spec.action_space, n))
             executed = Executed(action, torch.from_numpy(rng.normal(size=n).astype(np.float32)))
             self.clock += 1
-            clear = rng.random(n) < 0.2
+            clear = rng.random(n) < self.chance
             self.clock[clear] = 0
-            idle = ~clear & (rng.random(n) < 0.2)
+            idle = ~clear & (rng.random(n) < self.chance)
         self.first = False
         if isinstance(spec.observation_space, spaces.Dict):
             drawn = rng.normal(size=(n, *model_shape(spec.observation_space))).astype(np.float32)
@@ -158,9 +163,44 @@ def test_native_and_torch_windows_predict_the_same(
         assert difference(ours, theirs, Life(model, rows), 12) < 2e-5
 
 
+@pytest.mark.parametrize("name", ["DT", "DT-narrow", "AD-transformer"])
+@pytest.mark.usefixtures("engine")
+def test_attention_goes_on_when_its_places_have_all_been_used(name: str) -> None:
+    model = model_of(name)
+    for rows in (1, 3):
+        ours, theirs = native_of(model, rows), RecurrentContext(model, rows)
+        assert difference(ours, theirs, Life(model, rows, chance=0.02), 90) < 2e-5
+
+
+@pytest.mark.parametrize("name", ["DeMa", "DMM", "DM", "DT"])
+@pytest.mark.usefixtures("library_is_there")
+def test_windows_of_more_tokens_than_go_together_predict_the_same(name: str) -> None:
+    model = model_of(name)
+    ours, theirs = NativeWindowContext(model, 2, 50), WindowContext(model, 2, 50)
+    assert difference(ours, theirs, Life(model, 2, chance=0.02), 70) < 2e-5
+
+
+@pytest.mark.parametrize("name", ["DeMa", "DMM", "DT"])
+@pytest.mark.usefixtures("library_is_there")
+def test_windows_are_the_same_alone_among_others_and_copied(name: str) -> None:
+    model = model_of(name)
+    many, one = (NativeWindowContext(model, rows, 4) for rows in (5, 1))
+    life = Life(model, 5)
+    for _ in range(12):
+        executed, clear, step, _ = life.step()
+        row = slice(3, 4)
+        alone = Step(*(x[row] for x in (step.observations, step.returns_to_go, step.timesteps)))
+        done = None if executed is None else Executed(*(x[row] for x in executed))
+        among = many.advance(executed, clear, step).action[row]
+        cleared = None if clear is None or not clear[3] else clear[row]
+        one = copy.deepcopy(one)
+        assert torch.equal(among, one.advance(done, cleared, alone).action)
+
+
+@pytest.mark.parametrize("name", ["DeMa", "DT"])
 @pytest.mark.usefixtures("instruction_set")
-def test_a_row_is_bit_equal_alone_and_among_others() -> None:
-    model = model_of("DeMa")
+def test_a_row_is_bit_equal_alone_and_among_others(name: str) -> None:
+    model = model_of(name)
     many, one, life = native_of(model, 7), native_of(model, 1), Life(model, 7)
     for _ in range(12):
         executed, clear, step, _ = life.step()
@@ -219,7 +259,7 @@ def test_a_copy_goes_on_by_itself(copied: Callable[[NativeContext], NativeContex
 
 @pytest.mark.usefixtures("library_is_there")
 def test_models_that_are_not_known_act_by_torch(caplog: pytest.LogCaptureFixture) -> None:
-    unknown = [MambaDM(d_model=16), DT(d_model=16), DeMa(d_model=16, layout="BL3D")]
+    unknown = [MambaDM(d_model=16), DC(d_model=16), DeMa(d_model=16, layout="BL3D")]
     for algorithm in unknown:
         with caplog.at_level(logging.INFO):
             model = algorithm.make_policy(*SPACES[0]).model

@@ -5,8 +5,9 @@ that may start their episodes at different times. They differ in what the model 
 
 - `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
 - `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
-- `NativeContext`, `NativeWindowContext`: the same by the native library, for the models it knows;
-  without the library, NumPy carries the state, and torch encodes windows, whose tokens are many.
+- `NativeContext`, `NativeWindowContext`, `NativeStaggeredContext`: the same by the native library,
+  for the models it knows; without the library, NumPy carries the state, and torch encodes windows,
+  whose tokens are many.
 - `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
@@ -16,7 +17,11 @@ from __future__ import annotations
 
 from decision_policies.contexts.context import Context, Executed
 from decision_policies.contexts.lifetime import LifetimeContext
-from decision_policies.contexts.native import NativeContext, NativeWindowContext
+from decision_policies.contexts.native import (
+    NativeContext,
+    NativeStaggeredContext,
+    NativeWindowContext,
+)
 from decision_policies.contexts.recurrent import RecurrentContext, StaggeredContext
 from decision_policies.contexts.window import WindowContext
 from decision_policies.models.model import SequenceModel
@@ -29,6 +34,7 @@ __all__ = [
     "Executed",
     "LifetimeContext",
     "NativeContext",
+    "NativeStaggeredContext",
     "NativeWindowContext",
     "RecurrentContext",
     "StaggeredContext",
@@ -49,9 +55,11 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
     if inference == "recurrent" and model.spec.context_episodes is not None:
         return LifetimeContext(model, rows, model.spec.context_episodes)
     if inference == "window":
-        known = native().library is not None and native_step(model) is not None
+        known = native().library is not None and native_step(model, length) is not None
         return (NativeWindowContext if known else WindowContext)(model, rows, length)
-    carried = RecurrentContext if native_step(model) is None else NativeContext
+    known = native_step(model) is not None
     if inference == "recurrent":
-        return carried(model, rows)
-    return StaggeredContext(carried(model, 2 * rows), rows, length)
+        return (NativeContext if known else RecurrentContext)(model, rows)
+    if known:
+        return NativeStaggeredContext(model, rows, length)
+    return StaggeredContext(RecurrentContext(model, 2 * rows), rows, length)

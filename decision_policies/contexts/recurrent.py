@@ -78,27 +78,30 @@ class StaggeredContext(Context):
         self, executed: Executed | None, clear: Rows | None, step: Step, idle: Rows | None = None
     ) -> Prediction:
         """Advance both states by one step; see `Context.advance`."""
-        self.clock += 1 if idle is None else ~idle
+        clock, half = self.clock, self.half
+        clock += 1 if idle is None else ~idle
         if clear is not None:
-            self.clock[clear] = 0
-        turn, phase = np.divmod(self.clock, self.half)
-        odd = turn % 2 == 1
-        due = (phase == 0) & (turn > 0)
+            clock[clear] = 0
+        phase = clock % (2 * half)
+        due = np.concatenate(((phase == 0) & (clock > 0), phase == half))
         if clear is not None:
-            restart = np.concatenate(((due & ~odd) | clear, (due & odd) | clear))
-        else:
-            restart = np.concatenate((due & ~odd, due & odd))
-        if executed is not None:
-            executed = Executed(_twice(executed.action), _twice(executed.reward))
-        twice = Step(_twice(step.observations), _twice(step.returns_to_go), _twice(step.timesteps))
+            due |= np.concatenate((clear, clear))
+        executed, twice = self._both(executed, step)
         both = None if idle is None else np.concatenate((idle, idle))
-        clear = restart if np.count_nonzero(restart) else None
-        action = self.inner.advance(executed, clear, twice, both).action
-        second = ~odd & (turn > 0)
+        restart = due if np.count_nonzero(due) else None
+        action = self.inner.advance(executed, restart, twice, both).action
+        second = (phase < half) & (clock >= half)
         rows = len(second)
         if rows == 1 or (second == second[0]).all():
             return Prediction(action[rows:] if second[0] else action[:rows])
         return Prediction(action[torch.from_numpy(np.arange(rows) + rows * second)])
+
+    def _both(self, executed: Executed | None, step: Step) -> tuple[Executed | None, Step]:
+        """Give what happens to each row to both of its states."""
+        if executed is not None:
+            executed = Executed(_twice(executed.action), _twice(executed.reward))
+        seen = (step.observations, step.returns_to_go, step.timesteps)
+        return executed, Step(*map(_twice, seen))
 
 
 def _twice(x: Tensor) -> Tensor:

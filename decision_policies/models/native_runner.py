@@ -16,7 +16,8 @@ from decision_policies.batch import Step
 from decision_policies.models.encoders import IndexEncoder, VectorEncoder
 from decision_policies.models.heads import ContinuousHead, DiscreteHead
 from decision_policies.models.model import SequenceModel, TokenModel
-from decision_policies.models.native_step import Floats, NativeStep, NotNativeError, written
+from decision_policies.models.native_step import Floats, NativeStep, NotNativeError
+from decision_policies.models.native_writing import written
 from decision_policies.models.numpy_step import NumpyStep, Rows
 from decision_policies.ops.native.library import function, native
 from decision_policies.spaces import model_shape
@@ -25,38 +26,60 @@ from decision_policies.tree import State
 TOLERANCE = 1e-4
 """Largest difference from the model itself that the check before the first use lets pass."""
 
-_KNOWN: WeakKeyDictionary[SequenceModel, NativeStep] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[SequenceModel, dict[int, NativeStep]] = WeakKeyDictionary()
+"""Steps by the number of steps of their windows."""
 _TOLD: WeakSet[SequenceModel] = WeakSet()
 
 
 class NativeRunner:
-    """The state of n rows, and room for a step's inputs.
+    """What n rows remember, a state or a window, and room for a step's inputs.
 
     Args:
         model: A model that has a native step, and goes on having one.
         rows: Number n of rows.
-        step: Its step; None looks for it.
+        window: Steps K that are run again from the initial state each time; None carries a state.
+        copies: Times that each row is there; all of them take in the same.
+        step: The step; None looks for it.
 
     Attributes:
-        state: What the rows remember, (n, S); zeros are the initial state.
-        fresh: Rows that begin with the next step, from the initial state, (n,).
+        state: What the rows remember, (n, S), zeros being the initial state; of windows (1, S),
+            which all rows use in turn.
+        fresh: Rows that begin with the next run, from the initial state, (n,).
+        counts: Steps of each row's window so far, (n,); 1 where a state is carried.
     """
 
-    def __init__(self, model: SequenceModel, rows: int, step: NativeStep | None = None) -> None:
+    def __init__(
+        self,
+        model: SequenceModel,
+        rows: int,
+        window: int | None = None,
+        copies: int = 1,
+        step: NativeStep | None = None,
+    ) -> None:
         self.model = cast(TokenModel, model)
+        self.window, self._steps = window, window or 1
+        self._shape, rows = (copies, rows), copies * rows
         self.step = step or self._found()
-        self.state = np.zeros((rows, self.step.size), np.float32)
+        self.state = np.zeros((rows if window is None else 1, self.step.size), np.float32)
         self.fresh = np.ones(rows, bool)
-        self._input = np.zeros((rows, self.step.width), np.float32)
-        self._views = {name: self._input[:, part] for name, part in self.step.parts.items()}
+        self.counts = np.full(rows, 1 if window is None else 0, np.int64)
+        self._input = np.zeros((rows, self._steps, self.step.width), np.float32)
+        self._before, self._now = np.zeros((2, rows, self._steps), np.int64)
+        latest = self._input[:, -1].reshape(*self._shape, -1)
+        self._views = {name: latest[..., part] for name, part in self.step.parts.items()}
+        self._clocks = [x[:, -1].reshape(self._shape) for x in (self._before, self._now)]
         self._return_scale = self.model.embedding.return_scale
-        self._before, self._now = np.zeros((2, rows), np.int64)
         self._output = np.empty((rows, self.step.parameters), np.float32)
         self._bind()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        known = (self.state, self.fresh, self._before, self._now)
-        return _revived, (self.model, *known)
+        copies, rows = self._shape
+        return _revived, (self.model, rows, self.window, copies, self._memory)
+
+    @property
+    def _memory(self) -> tuple[NDArray[Any], ...]:
+        """All that is carried from one run to the next."""
+        return self.state, self.fresh, self.counts, self._input, self._before, self._now
 
     def refresh(self) -> None:
         """Go on with the weights that the model has now.
@@ -69,7 +92,7 @@ class NativeRunner:
             self._bind()
 
     def _found(self) -> NativeStep:
-        step = native_step(self.model)
+        step = native_step(self.model, self._steps)
         if step is None:
             raise RuntimeError(
                 "the model was moved to another device or number type while it acted: "
@@ -86,22 +109,33 @@ class NativeRunner:
             self._mean, self._std = encoder.mean.numpy(), encoder.std.numpy()
         self._numpy: NumpyStep | None = None
         if native().library is None:
-            rows = Rows(self._input, self._before, self._now, self.state, self._output)
+            clocks = self._before[:, -1], self._now[:, -1]
+            rows = Rows(self._input[:, -1], *clocks, self.state, self._output)
             self._numpy = NumpyStep(step, rows)
             return
         self._ops = np.array(step.ops, np.int64)
         self._scratch = np.zeros(step.scratch, np.float32)
-        arrays = (self._input, self._before, self._now, self.fresh, self.state, self._scratch)
+        between = step.size if self.window is None else 0
+        arrays = (self._input, self._before, self._now, self.counts, self.fresh, self.state)
         slots = [self._ops.ctypes.data, len(step.ops), step.done, step.given, *self._input.shape]
-        slots += [step.size, *(x.ctypes.data for x in arrays)]
+        slots += [step.size, between, step.chunk, *(x.ctypes.data for x in arrays)]
+        slots += [self._scratch.ctypes.data]
         slots += [step.parameters, self._output.ctypes.data]
         self._slots = (ctypes.c_int64 * len(slots))(*slots)
         self._call = function("policy_step")
 
-    @property
-    def taken(self) -> tuple[NDArray[Any], ...]:
-        """What `done` and `given` have taken in: arrays whose first axis is the row."""
-        return self._input, self._before, self._now
+    def move_on(self, clear: NDArray[np.bool_] | None) -> None:
+        """Make room for the next step; some rows begin anew with it, (n,)."""
+        if self.window is None:
+            if clear is not None:
+                self.fresh |= clear
+            return
+        for memory in (self._input, self._before, self._now):
+            memory[:, :-1] = memory[:, 1:]
+        self.fresh[:] = True
+        if clear is not None:
+            self.counts[clear] = 0
+        np.minimum(self.counts + 1, self.window, out=self.counts)
 
     def done(self, action: Tensor, reward: Tensor) -> None:
         """Take in what was done in the last step; see `SequenceModel.commit`."""
@@ -109,33 +143,42 @@ class NativeRunner:
         if "action" in self._views:
             view = self._views["action"]
             if isinstance(head, DiscreteHead):
-                view[:, 0] = action.numpy() - int(head.space.start)
+                view[..., 0] = action.numpy() - int(head.space.start)
             elif isinstance(head, ContinuousHead):
-                np.subtract(action.numpy().reshape(view.shape), head.offset, out=view)
+                np.subtract(action.numpy().reshape(view.shape[1:]), head.offset, out=view)
                 np.divide(view, head.scale, out=view)
         if "reward" in self._views:
-            self._views["reward"][:, 0] = reward.numpy() / self._return_scale
+            self._views["reward"][..., 0] = reward.numpy() / self._return_scale
 
     def given(self, step: Step) -> None:
         """Take in what is known of the next step."""
         view, observations = self._views["observation"], step.observations.numpy()
         if self._start is not None:
-            view[:, 0] = observations - self._start
+            view[..., 0] = observations - self._start
         else:
-            np.subtract(observations.reshape(view.shape), self._mean, out=view)
+            np.subtract(observations.reshape(view.shape[1:]), self._mean, out=view)
             np.divide(view, self._std, out=view)
         if "return" in self._views:
-            self._views["return"][:, 0] = step.returns_to_go.numpy() / self._return_scale
-        self._before[:] = self._now
-        self._now[:] = step.timesteps.numpy()
+            self._views["return"][..., 0] = step.returns_to_go.numpy() / self._return_scale
+        before, now = self._clocks
+        before[:] = now
+        now[:] = step.timesteps.numpy()
 
-    def remembered(self, rows: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64]]:
+    def remembered(self, rows: NDArray[np.bool_]) -> list[NDArray[Any]]:
         """Copy what some rows remember."""
-        return self.state[rows], self._now[rows]
+        return [x[rows] for x in self._own]
 
-    def recall(self, rows: NDArray[np.bool_], kept: tuple[Floats, NDArray[np.int64]]) -> None:
+    def recall(self, rows: NDArray[np.bool_], kept: list[NDArray[Any]]) -> None:
         """Put some rows back to what they remembered."""
-        self.state[rows], self._now[rows] = kept
+        for memory, value in zip(self._own, kept, strict=True):
+            memory[rows] = value
+
+    @property
+    def _own(self) -> tuple[NDArray[Any], ...]:
+        """What each row remembers by itself."""
+        if self.window is None:
+            return self.state, self._now
+        return self._input, self._before, self._now, self.counts
 
     def run(self) -> Floats:
         """Predict from what was taken in, (n, P), and carry the state on; no row is fresh then."""
@@ -149,34 +192,39 @@ class NativeRunner:
 
 def _revived(
     model: SequenceModel,
-    state: Floats,
-    fresh: NDArray[np.bool_],
-    before: NDArray[np.int64],
-    now: NDArray[np.int64],
+    rows: int,
+    window: int | None,
+    copies: int,
+    memory: tuple[NDArray[Any], ...],
 ) -> NativeRunner:
     """Make a runner again from a copy: addresses are nothing to be copied."""
-    runner = NativeRunner(model, len(state))
-    runner.state[:], runner.fresh[:], runner._before[:], runner._now[:] = state, fresh, before, now
+    runner = NativeRunner(model, rows, window, copies)
+    for mine, copied in zip(runner._memory, memory, strict=True):
+        mine[:] = copied
     return runner
 
 
-def native_step(model: SequenceModel) -> NativeStep | None:
+def native_step(model: SequenceModel, steps: int = 1) -> NativeStep | None:
     """Write a model's step down, for the native library or NumPy to run.
 
     What was written is compared with the model before it is used, and written again when the
     weights have changed.
 
+    Args:
+        model: The model.
+        steps: Steps of a window, which only the native library runs; 1 for a single step.
+
     Returns:
         The step; None if the model has parts that cannot be written down.
     """
-    known = _KNOWN.get(model)
-    if known is not None and known.describes(model):
-        return known
-    _KNOWN.pop(model, None)
+    known = _KNOWN.setdefault(model, {})
+    if steps in known and known[steps].describes(model):
+        return known[steps]
+    known.pop(steps, None)
     training = model.training
     try:
-        step = written(model)
-        _check(step, cast(TokenModel, model.eval()))
+        step = written(model, steps)
+        _check(step, cast(TokenModel, model.eval()), steps)
     except NotNativeError as reason:
         if model not in _TOLD:
             _TOLD.add(model)
@@ -184,25 +232,26 @@ def native_step(model: SequenceModel) -> NativeStep | None:
         return None
     finally:
         model.train(training)
-    _KNOWN[model] = step
+    known[steps] = step
     return step
 
 
 @torch.inference_mode()
-def _check(step: NativeStep, model: TokenModel) -> None:
-    """Compare three steps of two rows with the model's own.
+def _check(step: NativeStep, model: TokenModel, steps: int) -> None:
+    """Compare three steps of two rows, if a window holds as many, with the model's own.
 
     Raises:
         NotNativeError: They differ.
     """
     rng = np.random.default_rng(0)  # of numpy: torch's defaults may be of another type or device
-    runner = NativeRunner(model, 2, step)
+    runner = NativeRunner(model, 2, None if steps == 1 else steps, step=step)
     state: State = model.initial_state(2)
     action, reward = _any_action(model), torch.from_numpy(np.ones(2, np.float32))
     last: Step | None = None
-    for t in range(3):
+    for t in range(3 if steps == 1 else min(3, steps)):
         returns = torch.from_numpy(rng.random(2, np.float32))
         now = Step(_some_observations(model, rng), returns, torch.from_numpy(np.full(2, t)))
+        runner.move_on(None)
         runner.given(now)
         if last is None:
             exact, state = model.act(now, state)

@@ -12,20 +12,24 @@ from numpy.typing import NDArray
 
 from decision_policies.models.native_step import (
     ACTIVATIONS,
+    ATTEND,
     CONVOLVE,
     EMBED,
     LINEAR,
     LOOKUP,
     NORM,
     NOW,
+    PANEL,
     SCAN,
     SILU,
     SLOTS,
     WINDOW,
     Floats,
     NativeStep,
+    whole,
 )
 from decision_policies.models.numpy_activations import ACTIVATE, silu
+from decision_policies.models.numpy_attention import Ring
 
 Call = Callable[[], None]
 """A part of a step, bound to the arrays that it reads and writes."""
@@ -110,12 +114,13 @@ class _Plan:
         self._known = {x.ctypes.data: x for x in step.arrays}
         self._rooms: dict[int, Floats] = {}
         for room in step.rooms:
-            before = room.row // room.token - step.done - step.given
+            before = room.row // room.token - step.tokens
             shape = (len(rows.values), before + self.tokens, room.token)
             self._rooms[room.offset] = np.zeros(shape, np.float32)
         makers = {
             EMBED: self._embed, LOOKUP: self._embed, LINEAR: self._linear, NORM: self._norm,
             CONVOLVE: self._convolve, SILU: self._silu, SCAN: self._scan, WINDOW: self._window,
+            ATTEND: self._attend,
         }  # fmt: skip
         ops = [_Operation(*slots) for slots in step.ops]
         made = (makers[op.code](op) for op in ops)
@@ -145,7 +150,7 @@ class _Plan:
             self._view(op.from_, op.from_token, op.in_),
             self._view(op.to, op.to_token, op.out),
         )
-        if op.token:
+        if op.last:
             return views[0][:, -1], views[1][:, -1]
         x, y = views
         if all(v.strides[0] == self.tokens * v.strides[1] for v in views):  # one matrix
@@ -222,7 +227,7 @@ class _Plan:
         x, y = self._view(op.from_, op.from_token, op.out), self._view(op.to, op.to_token, op.out)
         kept, taps, bias = self._kept(op, past), self._array(op.weight), self._array(op.bias)
         run = np.zeros((len(x), past + self.tokens, op.out), np.float32)
-        strides = (run.strides[0], run.strides[1], run.strides[1], run.strides[2])
+        strides = (run.strides[0], run.strides[1], *run.strides[1:])
         windows = as_strided(run, (len(x), self.tokens, op.in_, op.out), strides)
         sums = np.empty_like(run[:, past:])
 
@@ -281,6 +286,19 @@ class _Plan:
 
         return call
 
+    def _attend(self, op: _Operation) -> Call:
+        width, behind = op.out, whole(op.out, PANEL)
+        looking = self._view(op.from_, op.from_token, behind + 2 * width)
+        queries, keys = looking[..., :width], looking[..., behind : behind + width]
+        values, looked = looking[..., behind + width :], self._view(op.to, op.to_token, width)
+        ring = Ring(self.rows.state[:, op.state :], op.places, width, op.in_, op.token)
+
+        def call() -> None:
+            ring.put(keys, values)
+            looked[:] = ring.look(queries)
+
+        return call
+
 
 class _Operation(NamedTuple):
     """Fields of an operation, as `SLOTS` names them."""
@@ -300,6 +318,7 @@ class _Operation(NamedTuple):
     add: int
     state: int
     token: int
+    last: int
     extra: int
     table: int
     places: int

@@ -1,20 +1,11 @@
-/* A whole step of a policy: a few tokens of each row through all layers, with the state carried.
+/* One step of a policy or a window of them: tokens of each row through all layers, state carried.
  *
- * TILE tokens, of one row or of several that are in the same situation, go through the network
- * together, so that each weight that is read serves all of them. Widths are padded with zeros to
- * whole panels or vectors, so that nothing has a tail. What a row gets does not depend on the others.
+ * The tokens of a row, or of several rows in the same situation, go through an operation together, so
+ * that each weight that is read serves all of them. Widths are padded with zeros to whole panels or
+ * vectors, so that nothing has a tail. What a row gets does not depend on the others.
  */
-#include "step.h"
-
-#include <math.h>
-
-#include "vector.h"
-
-#if LANES == 16 || (LANES == 4 && defined(__ARM_NEON))
-#define COLUMNS 4 /* vectors of a panel at once: with TILE rows they fill the registers */
-#else
-#define COLUMNS 2
-#endif
+#include "attend.h"
+#include "group.h"
 
 INLINE vec activate(vec x, int64_t activation) {
     switch (activation) {
@@ -27,42 +18,28 @@ INLINE vec activate(vec x, int64_t activation) {
     }
 }
 
-/* y[m] = activation(W x[m] + b) for `count` tokens; constant counts become code of their own. */
-INLINE void multiply(const struct op *op, int count, const float *const *x, float *const *y) {
-    for (int64_t o = 0; o < op->out; o += COLUMNS * LANES) {
-        const float *w = op->weight + (o / PANEL) * op->in * PANEL + o % PANEL;
-        vec sums[TILE][COLUMNS];
-        for (int m = 0; m < count; m++)
-            for (int c = 0; c < COLUMNS; c++)
-                sums[m][c] = op->bias ? load(op->bias + o + c * LANES, LANES) : splat(0);
-        for (int64_t i = 0; i < op->in; i++, w += PANEL) {
-            vec column[COLUMNS];
-            for (int c = 0; c < COLUMNS; c++) column[c] = load(w + c * LANES, LANES);
-#pragma GCC unroll 6
-            for (int m = 0; m < count; m++)
-                for (int c = 0; c < COLUMNS; c++) sums[m][c] += column[c] * x[m][i];
+/* y[m] = activation(W x[m] + b) for `count` tokens, in the columns from o on. */
+INLINE void multiply(const struct op *op, int64_t o, int count, const float *const *x, float *const *y) {
+    const float *w = op->weight + (o / PANEL) * op->in * PANEL + o % PANEL;
+    vec sums[TILE][COLUMNS];
+    for (int m = 0; m < count; m++)
+        for (int c = 0; c < COLUMNS; c++)
+            sums[m][c] = op->bias ? load(op->bias + o + c * LANES, LANES) : splat(0);
+    weigh(count, COLUMNS, op->in, w, PANEL, x, sums);
+    for (int m = 0; m < count; m++)
+        for (int c = 0; c < COLUMNS; c++) {
+            float *p = y[m] + o + c * LANES;
+            const vec v = activate(sums[m][c], op->activation);
+            store(p, op->add ? load(p, LANES) + v : v, LANES);
         }
-        for (int m = 0; m < count; m++)
-            for (int c = 0; c < COLUMNS; c++) {
-                float *p = y[m] + o + c * LANES;
-                const vec v = activate(sums[m][c], op->activation);
-                store(p, op->add ? load(p, LANES) + v : v, LANES);
-            }
-    }
 }
 
-static void linear(const struct op *op, int count, const float *const *x, float *const *y) {
-    switch (count) {
-        case 1: multiply(op, 1, x, y); break;
-        case 2: multiply(op, 2, x, y); break;
-        case 3: multiply(op, 3, x, y); break;
-        case 4: multiply(op, 4, x, y); break;
-        case 5: multiply(op, 5, x, y); break;
-        default: multiply(op, 6, x, y); break;
-    }
+/* The same in all columns, for any number of tokens: a part of the matrix serves all before the next. */
+static void linear(const struct op *op, int tokens, const float *const *x, float *const *y) {
+    for (int64_t o = 0; o < op->out; o += COLUMNS * LANES)
+        for (int m = 0; m < tokens; m += TILE)
+            FOR_COUNT(tokens - m, multiply(op, o, COUNT, x + m, y + m))
 }
-
-INLINE int filled(int64_t left) { return left < LANES ? (int)left : LANES; }
 
 static void norm(const struct op *op, const float *x, float *y) {
     const int64_t n = op->in;
@@ -83,42 +60,38 @@ static void norm(const struct op *op, const float *x, float *y) {
     }
 }
 
-/* A group of rows in the same situation: `tokens` tokens each, in scratch memory. */
-struct group {
-    const struct step *step;
-    int64_t first;
-    int rows, tokens, skipped; /* skipped: tokens of the last step's end, which fresh rows have not */
-};
-
-INLINE float *at(const struct group *g, int64_t offset, int64_t row, int64_t token, int r, int t) {
-    return g->step->scratch + offset + r * row + t * token;
-}
-
 static void embed(const struct group *g, const struct op *op) {
-    const int t = (int)op->token - g->skipped;
-    if (t < 0) return;
-    for (int r = 0; r < g->rows; r++) {
-        const int64_t row = g->first + r;
-        const float *x = g->step->input + row * g->step->width + op->from;
-        float *y = at(g, op->to, op->to_row, op->to_token, r, t);
-        if (op->code == EMBED)
-            linear(op, 1, &x, &y);
-        else
-            memcpy(y, op->weight + (int64_t)*x * op->out, sizeof(float) * (size_t)op->out);
+    const struct step *s = g->step;
+    const float *x[TOKENS];
+    float *y[TOKENS];
+    int64_t clock[TOKENS];
+    int count = 0;
+    for (int r = 0; r < g->rows; r++)
+        for (int j = 0; j < g->steps; j++) {
+            const int t = j * (int)(s->done + s->given) + (int)op->token - g->skipped;
+            if (t < 0) continue;
+            const int64_t place = (g->first + r) * s->steps + g->from + j;
+            clock[count] = (op->extra == 1 ? s->before : s->now)[place];
+            x[count] = s->input + place * s->width + op->from;
+            y[count++] = at(g, op->to, op->to_row, op->to_token, r, t);
+        }
+    if (!count) return;
+    if (op->code == EMBED) linear(op, count, x, y);
+    for (int m = 0; m < count; m++) {
+        if (op->code == LOOKUP)
+            memcpy(y[m], op->weight + (int64_t)*x[m] * op->out, sizeof(float) * (size_t)op->out);
         if (!op->extra) continue;
-        int64_t clock = (op->extra == 1 ? g->step->before : g->step->now)[row];
-        if (clock >= op->places) clock = op->places - 1;
-        for (int64_t i = 0; i < op->out; i++) y[i] += op->table[clock * op->out + i];
+        const int64_t time = clock[m] < op->places ? clock[m] : op->places - 1;
+        for (int64_t i = 0; i < op->out; i++) y[m][i] += op->table[time * op->out + i];
     }
 }
 
 static void pointwise(const struct group *g, const struct op *op) {
-    const int t0 = op->token ? g->tokens - 1 : 0;
-    const float *x[TILE];
-    float *y[TILE];
+    const float *x[TOKENS];
+    float *y[TOKENS];
     int count = 0;
     for (int r = 0; r < g->rows; r++)
-        for (int t = t0; t < g->tokens; t++, count++) {
+        for (int t = op->last ? g->tokens - 1 : 0; t < g->tokens; t++, count++) {
             x[count] = at(g, op->from, op->from_row, op->from_token, r, t);
             y[count] = at(g, op->to, op->to_row, op->to_token, r, t);
         }
@@ -137,10 +110,10 @@ static void pointwise(const struct group *g, const struct op *op) {
 }
 
 /* The causal depthwise convolution of `in` taps, weight (in, out), and SiLU. */
-static void convolve(const struct group *g, const struct op *op, float *state) {
+static void convolve(const struct group *g, const struct op *op) {
     const int64_t taps = op->in, E = op->out;
     for (int r = 0; r < g->rows; r++) {
-        float *past = state + (g->first + r) * g->step->size + op->state;
+        float *past = kept(g, op, r);
         for (int64_t e = 0; e < E; e += LANES) {
             for (int t = 0; t < g->tokens; t++) {
                 const float *x = at(g, op->from, op->from_row, op->from_token, r, t) + e;
@@ -162,48 +135,51 @@ static void convolve(const struct group *g, const struct op *op, float *state) {
  * `from` holds B and then C of each token, `extra` is where u is, `token` where z is, with the
  * strides of `to`, which holds the step sizes.
  */
-static void scan(const struct group *g, const struct op *op, float *state) {
+static void scan(const struct group *g, const struct op *op) {
     const int64_t N = op->in, E = op->out;
-    for (int r = 0; r < g->rows; r++) {
-        float *h = state + (g->first + r) * g->step->size + op->state;
-        for (int64_t e = 0; e < E; e += LANES) {
-            vec step[TILE], written[TILE], y[TILE];
-            for (int t = 0; t < g->tokens; t++) {
-                const vec u = load(at(g, op->extra, op->to_row, op->to_token, r, t) + e, LANES);
-                step[t] = load(at(g, op->to, op->to_row, op->to_token, r, t) + e, LANES);
-                written[t] = step[t] * u;
-                y[t] = load(op->bias + e, LANES) * u;
-            }
-            for (int64_t n = 0; n < N; n++) {
-                const vec a = load(op->weight + n * E + e, LANES);
-                vec v = load(h + n * E + e, LANES);
-                for (int t = 0; t < g->tokens; t++) {
-                    const float *BC = at(g, op->from, op->from_row, op->from_token, r, t);
-                    v = exp2v(step[t] * a) * v + written[t] * BC[n];
-                    y[t] += v * BC[N + n];
+    for (int r = 0; r < g->rows; r++)
+        for (int t0 = 0; t0 < g->tokens; t0 += TILE) {
+            const int count = g->tokens - t0 < TILE ? g->tokens - t0 : TILE;
+            const int wanted = !op->last ? 0 : t0 + count == g->tokens ? count - 1 : count;
+            float *h = kept(g, op, r);
+            for (int64_t e = 0; e < E; e += LANES) {
+                vec step[TILE], written[TILE], y[TILE];
+                for (int t = 0; t < count; t++) {
+                    const vec u = load(at(g, op->extra, op->to_row, op->to_token, r, t0 + t) + e, LANES);
+                    step[t] = load(at(g, op->to, op->to_row, op->to_token, r, t0 + t) + e, LANES);
+                    written[t] = step[t] * u;
+                    y[t] = load(op->bias + e, LANES) * u;
                 }
-                store(h + n * E + e, v, LANES);
-            }
-            for (int t = 0; t < g->tokens; t++) {
-                const vec z = load(at(g, op->token, op->to_row, op->to_token, r, t) + e, LANES);
-                store(at(g, op->to, op->to_row, op->to_token, r, t) + e, y[t] * z * sigmoidv(z), LANES);
+                for (int64_t n = 0; n < N; n++) {
+                    const vec a = load(op->weight + n * E + e, LANES);
+                    vec v = load(h + n * E + e, LANES);
+                    for (int t = 0; t < count; t++) {
+                        const float *BC = at(g, op->from, op->from_row, op->from_token, r, t0 + t);
+                        v = exp2v(step[t] * a) * v + written[t] * BC[n];
+                        y[t] += v * BC[N + n];
+                    }
+                    store(h + n * E + e, v, LANES);
+                }
+                for (int t = wanted; t < count; t++) {
+                    const vec z = load(at(g, op->token, op->to_row, op->to_token, r, t0 + t) + e, LANES);
+                    store(at(g, op->to, op->to_row, op->to_token, r, t0 + t) + e, y[t] * z * sigmoidv(z),
+                          LANES);
+                }
             }
         }
-    }
 }
 
 /* Put a row's last `in` - 1 tokens, which are its state, before its new ones, without a gap. */
-static void window(const struct group *g, const struct op *op, float *state) {
+static void window(const struct group *g, const struct op *op) {
     const size_t bytes = sizeof(float) * (size_t)op->out;
-    const int64_t past = op->in - 1;
+    const int64_t before = op->in - 1;
     for (int r = 0; r < g->rows; r++) {
-        float *kept = state + (g->first + r) * g->step->size + op->state;
-        float *full = at(g, op->to, op->to_row, op->to_token, r, 0);
-        memcpy(full, kept, bytes * (size_t)past);
+        float *past = kept(g, op, r), *full = at(g, op->to, op->to_row, op->to_token, r, 0);
+        memcpy(full, past, bytes * (size_t)before);
         for (int t = 0; t < g->tokens; t++)
-            memcpy(full + (past + t) * op->out,
-                   at(g, op->from, op->from_row, op->from_token, r, t), bytes);
-        memcpy(kept, full + g->tokens * op->out, bytes * (size_t)past);
+            memcpy(full + (before + t) * op->out, at(g, op->from, op->from_row, op->from_token, r, t),
+                   bytes);
+        memcpy(past, full + g->tokens * op->out, bytes * (size_t)before);
     }
 }
 
@@ -214,29 +190,39 @@ static void run(const struct group *g) {
         switch (op->code) {
             case EMBED:
             case LOOKUP: embed(g, op); break;
-            case CONVOLVE: convolve(g, op, s->state); break;
-            case SCAN: scan(g, op, s->state); break;
-            case WINDOW: window(g, op, s->state); break;
+            case CONVOLVE: convolve(g, op); break;
+            case SCAN: scan(g, op); break;
+            case WINDOW: window(g, op); break;
+            case ATTEND: attend(g, op); break;
             default: pointwise(g, op); break;
         }
     }
 }
 
 EXPORT void NAMED(policy_step, ISA)(const struct step *s) {
+    const int each = (int)(s->done + s->given);
     for (int64_t b = 0; b < s->rows;) {
-        const int fresh = s->fresh[b], skipped = fresh ? (int)s->done : 0;
-        const int tokens = (int)(s->done + s->given) - skipped;
-        struct group g = {s, b, 0, tokens, skipped};
-        while (g.first + g.rows < s->rows && s->fresh[g.first + g.rows] == fresh &&
-               (g.rows + 1) * tokens <= TILE)
+        struct group g = {.step = s, .first = b, .rows = 1};
+        const int64_t count = s->counts[b];
+        const int alone = s->between == 0 || count > 1;
+        while (!alone && b + g.rows < s->rows && s->fresh[b + g.rows] == s->fresh[b] &&
+               s->counts[b + g.rows] == count && (g.rows + 1) * each <= TILE)
             g.rows++;
+        int fresh = s->fresh[b];
         if (fresh)
-            memset(s->state + b * s->size, 0, sizeof(float) * (size_t)(g.rows * s->size));
-        run(&g);
+            memset(s->state + b * s->between, 0,
+                   sizeof(float) * (size_t)(s->size + (g.rows - 1) * s->between));
+        for (int64_t done = 0; done < count; done += g.steps, fresh = 0) {
+            g.steps = (int)(count - done < s->chunk ? count - done : s->chunk);
+            g.from = s->steps - count + done;
+            g.skipped = fresh ? (int)s->done : 0;
+            g.tokens = g.steps * each - g.skipped;
+            run(&g);
+        }
         const struct op *head = s->ops + s->count - 1;
         for (int r = 0; r < g.rows; r++)
             memcpy(s->output + (b + r) * s->parameters,
-                   at(&g, head->to, head->to_row, head->to_token, r, tokens - 1),
+                   at(&g, head->to, head->to_row, head->to_token, r, g.tokens - 1),
                    sizeof(float) * (size_t)s->parameters);
         b += g.rows;
     }
