@@ -23,7 +23,6 @@ from benchmarks.lifetimes import (  # noqa: E402
     Lifetime,
     Shape,
     act,
-    fill_state,
     fill_window,
     make_histories,
     make_hybrid,
@@ -61,8 +60,8 @@ def time_steps(
     systems = make_systems(shape, width)
     window = HistorySampler(make_histories(shape), shape.context, 1, seed=0).sample()
     transformer, mamba = make_policy(systems["AD"]), make_policy(systems["AD-Mamba"])
-    fill_state(transformer, window, cached=True)
-    fill_state(mamba, window, cached=False)
+    for policy in (transformer, mamba):
+        act(policy, shape.context)
     life = Lifetime(make_policy(systems["DM-H"]), shape)
     calls: list[Call] = [partial(act, transformer, 10), partial(act, mamba, 40)]
     calls += [life.begin, life.go_on]

@@ -1,21 +1,16 @@
 """Systems, data and sessions behind a full context, for `benchmarks.in_context` to time.
 
-Sessions of AD are not acted full, which would take the transformer hours. A session is begun by one
-`predict`, and its memory is then put in its place: the window's K steps are random data; Mamba's
-state is what `model(window)` leaves of K such steps; the cache of keys and values is what the first
-200 of them leave, repeated until it is full, for its time depends on its size only. Sessions of
-DM-H are acted full: they begin and end their episodes, and at each border encode the best of the
-past ones again.
+Sessions of AD that carry a state, and those of DM-H, are acted full: DM-H begins and ends its
+episodes, and at each border encodes the best of the past ones again. To act a long window full
+would take hours, so its K steps are random data, put in the place of what the first `predict` left.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.acting import ACTION, OBSERVATION, observations
 from decision_policies import (
@@ -27,16 +22,8 @@ from decision_policies import (
     tree,
 )
 from decision_policies.batch import Window
-from decision_policies.contexts import (
-    LifetimeContext,
-    NativeContext,
-    RecurrentContext,
-    WindowContext,
-)
+from decision_policies.contexts import LifetimeContext, NativeWindowContext, WindowContext
 from decision_policies.data.histories import Histories
-
-PIECE = 200
-"""Steps that a model encodes at once while a session is filled."""
 
 
 class Shape(NamedTuple):
@@ -132,51 +119,15 @@ def fill_window(policy: SequencePolicy, window: Window) -> None:
     policy.predict(observations(1))
     assert policy._session is not None
     context = policy._session.context
+    if isinstance(context, NativeWindowContext):  # of some hundred steps at most
+        act(policy, window.shape[1])
+        return
     assert isinstance(context, WindowContext)
     assert context.history is not None
     order = (window.actions, window.rewards, window.observations, window.returns_to_go)
     for memory, values in zip(context.history, (*order, window.timesteps), strict=True):
         memory.copy_(values)
     context.count[:] = context.length
-
-
-@torch.inference_mode()
-def fill_state(policy: SequencePolicy, window: Window, *, cached: bool) -> None:
-    """Begin a session whose state has seen the steps of a window, (1, K).
-
-    Args:
-        policy: The policy.
-        window: The steps.
-        cached: The state is a cache of keys and values; see the module's text.
-    """
-    policy.predict(observations(1))
-    assert policy._session is not None
-    context = policy._session.context
-    if isinstance(context, NativeContext):
-        act(policy, window.shape[1])
-        return
-    assert isinstance(context, RecurrentContext)
-    assert context.last is not None
-    length = window.shape[1]
-    _, state = policy.model(cut(window, 0, PIECE))
-    if cached:
-        tokens = length * policy.spec.tokens_per_step - 1  # the present token is not kept yet
-        state = tree.map_state(partial(repeated, tokens), state)
-    else:
-        for start in range(PIECE, length, PIECE):
-            _, state = policy.model(cut(window, start, start + PIECE), state)
-    _, context.state = policy.model.act(context.last, state)
-
-
-def cut(window: Window, start: int, end: int) -> Window:
-    """Take some steps of a window."""
-    parts = {k: v if k == "starts" else v[:, start:end] for k, v in window.tensors().items()}
-    return Window(**parts)
-
-
-def repeated(length: int, cache: Tensor) -> Tensor:
-    """Repeat a cache, (1, C, ...), along its tokens until it has `length` of them."""
-    return cache[:, torch.arange(length) % cache.shape[1]]
 
 
 class Lifetime:

@@ -31,9 +31,9 @@ from benchmarks import (
 )
 from benchmarks.ledger import Row
 from benchmarks.lifetimes import Shape
-from decision_policies import DeMa, tree
-from decision_policies.contexts import RecurrentContext
+from decision_policies import DeMa
 from decision_policies.data.histories import HistorySampler
+from tests.kernels import reason
 
 
 def test_sampling_compares_equal_windows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +152,10 @@ def test_in_context_prints_each_context_and_says_what_was_not_run(
     assert len(re.findall(r"ms: [+-]\d+\.\d %$", printed, re.MULTILINE)) == 2
 
 
-def test_a_session_filled_with_a_window_acts_as_one_that_has_acted_it() -> None:
+def test_a_session_filled_with_a_window_acts_as_one_that_has_acted_it(
+    monkeypatch: pytest.MonkeyPatch, looked_for_again: None
+) -> None:
+    assert reason(monkeypatch, "off")  # as long windows act, which go by torch
     shape = Shape(2, 4, 2)
     window = HistorySampler(lifetimes.make_histories(shape), 8, 1, seed=0).sample()
     ad = lifetimes.make_policy(lifetimes.make_systems(shape, 8)["AD"])
@@ -164,22 +167,6 @@ def test_a_session_filled_with_a_window_acts_as_one_that_has_acted_it() -> None:
     filled.observe(float(window.rewards[0, -1]), action=window.actions[0, -1].numpy())
     observation = acting.observations(1)
     np.testing.assert_array_equal(filled.predict(observation)[0], acted.predict(observation)[0])
-
-
-def test_a_filled_cache_is_as_long_as_the_context_and_stays_so() -> None:
-    shape = Shape(2, 4, 2)
-    window = HistorySampler(lifetimes.make_histories(shape), 8, 1, seed=0).sample()
-    ad = lifetimes.make_policy(lifetimes.make_systems(shape, 8)["AD"])
-    lifetimes.fill_state(ad, window, cached=True)
-    assert ad._session is not None
-    for _ in range(2):
-        context = ad._session.context
-        assert isinstance(context, RecurrentContext)
-        lengths = {x.shape[1] for x in tree.leaves(context.state)}
-        assert lengths == {8 * 3 - 1}
-        lifetimes.act(ad, 1)
-    cache = torch.arange(3.0)[None]
-    assert lifetimes.repeated(7, cache).tolist() == [[0, 1, 2, 0, 1, 2, 0]]
 
 
 def test_a_session_over_many_episodes_holds_no_more_than_over_a_few() -> None:

@@ -43,6 +43,11 @@ __all__ = [
 ]
 
 
+LONGEST = 1024
+"""Steps of the longest window that the native library runs: over thousands of tokens torch's
+attention is faster."""
+
+
 def make_context(model: SequenceModel, rows: int, inference: Inference) -> Context:
     """Make the context of an inference mode.
 
@@ -55,8 +60,10 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
     if inference == "recurrent" and model.spec.context_episodes is not None:
         return LifetimeContext(model, rows, model.spec.context_episodes)
     if inference == "window":
-        known = native().library is not None and native_step(model, length) is not None
-        return (NativeWindowContext if known else WindowContext)(model, rows, length)
+        native_window = native().library is not None and length <= LONGEST
+        if native_window and native_step(model, length) is not None:
+            return NativeWindowContext(model, rows, length)
+        return WindowContext(model, rows, length)
     known = native_step(model) is not None
     if inference == "recurrent":
         return (NativeContext if known else RecurrentContext)(model, rows)

@@ -274,10 +274,11 @@ def test_the_package_builds_with_and_without_a_compiler(
 
 def test_both_languages_have_the_same_numbers() -> None:
     folder = library.HERE
-    text = (folder / "scan.h").read_text() + (folder / "step.h").read_text()
+    text = "".join((folder / f"{name}.h").read_text() for name in ("scan", "step", "attend"))
     known = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)", text)}
-    ours = {"CHUNK": scan_native.CHUNK, "PANEL": native_step.PANEL, "TILE": native_step.TILE}
-    assert known == ours
+    names = ("PANEL", "TILE", "TOKENS", "HEADER")
+    ours = {name: getattr(native_step, name) for name in names}
+    assert known == {"CHUNK": scan_native.CHUNK, **ours}
     codes, activations = re.findall(r"enum \w+ \{ (.*?) \};", text)
     for code, name in enumerate(codes.split(", ")):
         assert getattr(native_step, name) == code
