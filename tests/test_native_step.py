@@ -48,6 +48,10 @@ SYSTEMS: dict[str, SequenceAlgorithm] = {
         d_model=130, n_layers=2, context_length=20, attention_window=2, activation="gelu"
     ),
     "AD-transformer": AD(d_model=32, n_layers=1, n_heads=2, context_length=3),
+    "MambaDM": MambaDM(d_model=24, n_layers=2),
+    "MambaDM-sum": MambaDM(d_model=64, n_layers=2, fuse="sum", window=3, local_expand=2),
+    "DC": DC(d_model=24, n_layers=2, max_ep_len=0),
+    "DC-hybrid": DC(d_model=64, n_layers=2, conv_proj=True, hybrid=True, window=4, max_ep_len=9),
 }
 SPACES: list[tuple[gym.Space[Any], gym.Space[Any]]] = [
     (BOX, spaces.Box(-2, 3, (3,))),
@@ -172,7 +176,7 @@ def test_attention_goes_on_when_its_places_have_all_been_used(name: str) -> None
         assert difference(ours, theirs, Life(model, rows, chance=0.02), 90) < 2e-5
 
 
-@pytest.mark.parametrize("name", ["DeMa", "DMM", "DM", "DT"])
+@pytest.mark.parametrize("name", ["DeMa", "DMM", "DM", "DT", "MambaDM", "DC"])
 @pytest.mark.usefixtures("library_is_there")
 def test_windows_of_more_tokens_than_go_together_predict_the_same(name: str) -> None:
     model = model_of(name)
@@ -180,7 +184,7 @@ def test_windows_of_more_tokens_than_go_together_predict_the_same(name: str) -> 
     assert difference(ours, theirs, Life(model, 2, chance=0.02), 70) < 2e-5
 
 
-@pytest.mark.parametrize("name", ["DeMa", "DMM", "DT"])
+@pytest.mark.parametrize("name", ["DeMa", "DMM", "DT", "MambaDM", "DC"])
 @pytest.mark.usefixtures("library_is_there")
 def test_windows_are_the_same_alone_among_others_and_copied(name: str) -> None:
     model = model_of(name)
@@ -259,13 +263,15 @@ def test_a_copy_goes_on_by_itself(copied: Callable[[NativeContext], NativeContex
 
 @pytest.mark.usefixtures("library_is_there")
 def test_models_that_are_not_known_act_by_torch(caplog: pytest.LogCaptureFixture) -> None:
-    unknown = [MambaDM(d_model=16), DC(d_model=16), DeMa(d_model=16, layout="BL3D")]
+    unknown: list[SequenceAlgorithm]
+    unknown = [MambaDM(d_model=16, local_mode="chunk"), MambaDM(d_model=16, fuse="gated")]
+    unknown += [DT(d_model=16, token_positions=True), DeMa(d_model=16, layout="BL3D")]
     for algorithm in unknown:
         with caplog.at_level(logging.INFO):
             model = algorithm.make_policy(*SPACES[0]).model
             for _ in range(2):
                 assert isinstance(make_context(model, 1, "recurrent"), RecurrentContext)
-    assert caplog.text.count("the model acts by torch") == 3  # once each
+    assert caplog.text.count("the model acts by torch") == 4  # once each
     low = model_of("DeMa")
     assert native_runner.native_step(low) is not None
     assert native_runner.native_step(low.bfloat16()) is None

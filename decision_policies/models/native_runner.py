@@ -18,7 +18,8 @@ from decision_policies.models.heads import ContinuousHead, DiscreteHead
 from decision_policies.models.model import SequenceModel, TokenModel
 from decision_policies.models.native_step import Floats, NativeStep, NotNativeError
 from decision_policies.models.native_writing import written
-from decision_policies.models.numpy_step import NumpyStep, Rows
+from decision_policies.models.numpy_plan import Rows
+from decision_policies.models.numpy_step import NumpyStep
 from decision_policies.ops.native.library import function, native
 from decision_policies.spaces import model_shape
 from decision_policies.tree import State

@@ -28,7 +28,7 @@ HEADER = 16
 """Floats before the keys that a row keeps, as in `native/attend.h`: the number of tokens so far, as
 an integer of 64 bits."""
 
-EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND = range(9)
+EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND, MODAL, BAND = range(11)
 ACTIVATIONS = ("none", "tanh", "softplus", "relu", "gelu", "gelu_tanh")
 BEFORE, NOW = 1, 2
 SLOTS = (

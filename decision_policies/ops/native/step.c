@@ -183,6 +183,54 @@ static void window(const struct group *g, const struct op *op) {
     }
 }
 
+/* A depthwise convolution of `in` taps, whose filter is that of the token's place in a step. */
+static void modal(const struct group *g, const struct op *op) {
+    const int64_t taps = op->in, D = op->out, each = g->step->done + g->step->given;
+    for (int r = 0; r < g->rows; r++)
+        for (int t = op->last ? g->tokens - 1 : 0; t < g->tokens; t++) {
+            const int64_t place = (t + g->skipped) % each;
+            const float *x = at(g, op->from, op->from_row, op->from_token, r, t);
+            const float *w = op->weight + place * taps * D, *bias = op->bias + place * D;
+            float *y = at(g, op->to, op->to_row, op->to_token, r, t);
+            for (int64_t i = 0; i < D; i += LANES) {
+                const int lanes = filled(D - i);
+                vec v = load(bias + i, lanes);
+                if (op->add) v += load(y + i, lanes);
+                for (int64_t k = 0; k < taps; k++)
+                    v += load(x + k * D + i, lanes) * load(w + k * D + i, lanes);
+                store(y + i, v, lanes);
+            }
+        }
+}
+
+/* The selective scan over the `places` tokens that end at each, and its gate, written over z.
+ *
+ * They lie behind each other, each its step sizes, u, and B and C.
+ */
+static void band(const struct group *g, const struct op *op) {
+    const int64_t N = op->in, E = op->out, next = op->from_token;
+    for (int r = 0; r < g->rows; r++)
+        for (int t = op->last ? g->tokens - 1 : 0; t < g->tokens; t++) {
+            const float *first = at(g, op->from, op->from_row, next, r, t);
+            const float *self = first + (op->places - 1) * next;
+            float *z = at(g, op->to, op->to_row, op->to_token, r, t);
+            for (int64_t e = 0; e < E; e += LANES) {
+                vec y = load(op->bias + e, LANES) * load(self + op->token + e, LANES);
+                for (int64_t n = 0; n < N; n++) {
+                    const vec a = load(op->weight + n * E + e, LANES);
+                    vec v = splat(0);
+                    for (const float *x = first; x <= self; x += next) {
+                        const vec step = load(x + e, LANES);
+                        v = exp2v(step * a) * v + step * load(x + op->token + e, LANES) * x[op->extra + n];
+                    }
+                    y += v * self[op->extra + N + n];
+                }
+                const vec gate = load(z + e, LANES);
+                store(z + e, y * gate * sigmoidv(gate), LANES);
+            }
+        }
+}
+
 static void run(const struct group *g) {
     const struct step *s = g->step;
     for (int64_t i = 0; i < s->count; i++) {
@@ -194,6 +242,8 @@ static void run(const struct group *g) {
             case SCAN: scan(g, op); break;
             case WINDOW: window(g, op); break;
             case ATTEND: attend(g, op); break;
+            case MODAL: modal(g, op); break;
+            case BAND: band(g, op); break;
             default: pointwise(g, op); break;
         }
     }

@@ -10,7 +10,7 @@
 
 _Static_assert(sizeof(void *) == 8, "the caller fills the structs as arrays of 64-bit slots");
 
-enum code { EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND };
+enum code { EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND, MODAL, BAND };
 
 enum activation { NONE, TANH, SOFTPLUS, RELU, GELU, GELU_TANH };
 
@@ -20,16 +20,17 @@ struct op {
     int64_t from, from_row, from_token; /* input: offset, and strides of rows and tokens */
     int64_t to, to_row, to_token;       /* output */
     int64_t in, out;                    /* widths; SCAN: states and channels; WINDOW: tokens and width;
-                                           ATTEND: heads and width */
-    const float *weight, *bias;         /* SCAN: decay rates times log2(e), and D */
+                                           ATTEND: heads and width; MODAL: taps and width; BAND: as SCAN */
+    const float *weight, *bias;         /* SCAN, BAND: decay rates times log2(e), and D */
     int64_t activation, add;            /* add: to what the output holds */
     int64_t state;                      /* offset into a row's state */
-    int64_t token;   /* EMBED, LOOKUP: which token they make; SCAN: where z is; ATTEND: tokens seen */
-    int64_t last;    /* LINEAR, NORM, SCAN, ATTEND: only the last token's output is wanted */
+    int64_t token;   /* EMBED, LOOKUP: which token they make; SCAN: where z is; ATTEND: tokens seen;
+                        BAND: where u is in a token */
+    int64_t last;    /* of what mixes or maps tokens: only the last one's output is wanted */
     int64_t extra;   /* EMBED, LOOKUP: clock (0 none, 1 last step's, 2 this one's); SCAN: where u is;
-                        ATTEND: where scores go */
+                        ATTEND: where scores go; BAND: where B and C are in a token */
     const float *table; /* EMBED, LOOKUP: what is added for the clock; NORM: epsilon, one float */
-    int64_t places;     /* rows of the table; ATTEND: tokens that are kept */
+    int64_t places;     /* rows of the table; ATTEND: tokens that are kept; BAND: tokens that are seen */
 };
 
 struct step {

@@ -1,4 +1,4 @@
-"""Attention over what rows keep, by NumPy: the twin of `ops/native/attend.h`."""
+"""What a token draws from those before it, by NumPy: attention, and the scan of the last few."""
 
 from __future__ import annotations
 
@@ -8,8 +8,31 @@ from numpy.typing import NDArray
 from decision_policies.models.native_step import HEADER, PANEL, Floats
 
 
+def band(step: Floats, u: Floats, rates: Floats, write: Floats, read: Floats) -> Floats:
+    """Scan the w tokens that end at each token, from the state of zeros.
+
+    Args:
+        step: Step sizes, (n, L, w, E).
+        u: Input, (n, L, w, E).
+        rates: Decay rates, (N, E).
+        write: Input weights, (n, L, w, N).
+        read: Output weights of the token itself, (n, L, N).
+
+    Returns:
+        (n, L, E).
+    """
+    h = np.zeros((*step.shape[:2], *rates.shape), np.float32)
+    for k in range(step.shape[2]):
+        h *= np.exp(step[:, :, k, None] * rates)
+        h += (step[:, :, k] * u[:, :, k])[:, :, None] * write[:, :, k, :, None]
+    scanned: Floats = np.matmul(read[:, :, None], h)[:, :, 0]
+    return scanned
+
+
 class Ring:
-    """Keys and values of each row's latest tokens; token i lies in place i modulo their number.
+    """The twin of `ops/native/attend.h`: keys and values of each row's latest tokens.
+
+    Token i lies in place i modulo their number.
 
     Args:
         memory: Rows whose first floats are the rings, (n, at least their size); changed in place.
