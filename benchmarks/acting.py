@@ -18,7 +18,16 @@ from stable_baselines3.ppo import MlpPolicy  # noqa: E402
 
 from benchmarks.ledger import Row, note  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
-from decision_policies import DeMa, SequencePolicy  # noqa: E402
+from decision_policies import (  # noqa: E402
+    DC,
+    DM,
+    DMM,
+    DT,
+    DeMa,
+    MambaDM,
+    SequenceAlgorithm,
+    SequencePolicy,
+)
 from decision_policies.ops.native import library  # noqa: E402
 from decision_policies.spec import Inference  # noqa: E402
 
@@ -35,6 +44,8 @@ SETTINGS: list[tuple[Inference, int]] = [
 CALLS = 10
 COSTS = {("recurrent", 1): 0.7, ("staggered", 1): 1.0, ("recurrent", 64): 6.0}
 """What a predict is to cost at most, in predicts of the peer."""
+OTHERS: tuple[type[SequenceAlgorithm], ...] = (DMM, DM, DT, DC, MambaDM)
+"""Systems that act once more, each by its default way to remember and at its default size."""
 WITHOUT_LIBRARY: dict[tuple[Inference, int], float | None] = {
     ("recurrent", 1): 3.5,
     ("staggered", 1): 3.5,
@@ -86,14 +97,17 @@ def compare(
     repeats: int,
     most: float | None,
     how: str = "",
+    system: str = "DeMa",
 ) -> None:
     """Time one setting, print it and note it."""
     timing = paired(acting(policy, envs), acting_ppo(ppo, envs), repeats, warmup=3)
-    what = f"{policy.inference} predict of DeMa{how}, {envs} environment{'s' if envs > 1 else ''}"
+    what = (
+        f"{policy.inference} predict of {system}{how}, {envs} environment{'s' if envs > 1 else ''}"
+    )
     times = timing.left / CALLS, "Stable-Baselines3's PPO MlpPolicy", timing.right / CALLS
     note(Row(what, *times, timing.spread, None if most is None else 1 / most))
     print(
-        f"{policy.inference + how:20} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
+        f"{system:8} {policy.inference + how:20} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
         f" {timing.right / CALLS * 1e3:7.3f} ms {1 / timing.ratio:9.1f}x",
         flush=True,
     )
@@ -150,10 +164,13 @@ def main(repeats: int = 25, predicts: int = 2000, late: int = 100_000) -> None:
     print("one predict, numpy in and out: DeMa's default with its return-to-go, against the")
     print("deterministic predict of Stable-Baselines3's PPO with two layers of 256; one thread,")
     print(f"CPU time, medians of {repeats} alternating runs of {CALLS} predicts")
-    print(f"{'inference':20} {'envs':>5} {'ours':>10} {'PPO':>10}   ours/PPO")
+    print(f"{'system':8} {'inference':20} {'envs':>5} {'ours':>10} {'PPO':>10}   ours/PPO")
     for inference, envs in SETTINGS:
         fork, most = policy.fork(inference=inference), COSTS.get((inference, envs))
         compare(fork, ppo, envs, repeats, most)
+    for other in OTHERS:
+        made = other(seed=0, device="cpu").make_policy(OBSERVATION, ACTION, target_return=3000.0)
+        compare(made, ppo, 1, repeats, None, system=other.__name__)
     with without_library():
         for (inference, envs), most in WITHOUT_LIBRARY.items():
             compare(policy.fork(inference=inference), ppo, envs, repeats, most, " by NumPy")

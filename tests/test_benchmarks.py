@@ -82,10 +82,12 @@ def test_updates_of_both_sides_lower_their_loss() -> None:
 def test_acting_prints_each_way_of_remembering(capsys: pytest.CaptureFixture[str]) -> None:
     acting.main(repeats=1, predicts=10, late=20)
     printed = capsys.readouterr().out
-    assert re.findall(r"^(\w+) +(\d+) .*x$", printed, re.MULTILINE) == [
-        (inference, str(envs)) for inference, envs in acting.SETTINGS
+    rows = re.findall(r"^(\w+) +(\w+) +(\d+) .*x$", printed, re.MULTILINE)
+    assert rows[: len(acting.SETTINGS)] == [
+        ("DeMa", inference, str(envs)) for inference, envs in acting.SETTINGS
     ]
-    assert re.findall(r"^(\w+) by NumPy +(\d+) .*x$", printed, re.MULTILINE) == [
+    assert [row[0] for row in rows[len(acting.SETTINGS) :]] == ["DMM", "DM", "DT", "DC", "MambaDM"]
+    assert re.findall(r"^DeMa +(\w+) by NumPy +(\d+) .*x$", printed, re.MULTILINE) == [
         (inference, str(envs)) for inference, envs in acting.WITHOUT_LIBRARY
     ]
     assert len(re.findall(r"[+-]\d+\.\d %$", printed, re.MULTILINE)) == 2

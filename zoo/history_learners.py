@@ -16,7 +16,7 @@ from zoo.progress import Tick
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
-LEARNERS = ("q-learning", "noise", "search", "sweep", "dqn")
+LEARNERS = ("q-learning", "noise", "search", "sweep", "rows", "dqn")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ class Search:
         arXiv 1306.0940.
     """
 
+    NEAREST = True
+    """Whether a cell that is near is gone to before one that comes first in its order."""
+
     def __init__(self, worlds: Simulator) -> None:
         if not isinstance(worlds, (Darkroom, KeyToDoor)) or getattr(worlds, "permuted", False):
             raise ValueError("search is for rooms whose actions are known; take another learner")
@@ -45,7 +48,7 @@ class Search:
         found = worlds.states() // self.cells
         at = self.rows, np.minimum(found, self.finds - 1)
         order = self._order(rng)
-        if worlds.time > 0:
+        if worlds.time > 0 and self.NEAREST:
             order = order - np.abs(self.places - self.grid.position[:, None]).sum(-1)
         new = np.where(self.open[at], order, -np.inf).argmax(1)
         keep = self.open[(*at, self.target)] & (worlds.time > 0)
@@ -106,5 +109,25 @@ class Sweep(Search):
         return self.grid.along(targets, upwards), self.grid.along(targets, ~upwards)
 
 
-SEARCHES = {"search": Search, "sweep": Sweep}
+class Rows(Sweep):
+    """Searches row by row, to and fro, as a lawn is mown, and sometimes slips.
+
+    In a large room it is easier to copy than `Sweep`: most steps go on as the last one did, and
+    where to begin follows from the row in which the last episode ended.
+    """
+
+    NEAREST = False
+
+    def __init__(self, worlds: Simulator) -> None:
+        super().__init__(worlds)
+        x, y = self.places.T
+        ranks = y * self.grid.size + np.where(y % 2 == 0, x, self.grid.size - 1 - x)
+        self.order = 1 - ranks[None] / self.cells
+
+    def _ways(self, targets: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        upwards = self.grid.along(targets, np.zeros(len(targets), np.bool_))
+        return upwards, upwards
+
+
+SEARCHES = {"search": Search, "sweep": Sweep, "rows": Rows}
 """Those among the learners that `--epsilon` says nothing to."""

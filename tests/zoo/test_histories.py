@@ -20,7 +20,7 @@ from decision_policies.envs import Darkroom, KeyToDoor, SingleEnv, TMaze
 from zoo.__main__ import main
 from zoo.histories import command_of
 from zoo.history_learners import NoiseCurriculum, QLearning, play_history
-from zoo.history_search import Search, Sweep
+from zoo.history_search import Rows, Search, Sweep
 from zoo.history_set import Recipe, make_histories, reference_scores
 
 from .support import assert_equal_data
@@ -287,6 +287,12 @@ class Steady(Sweep):
     SLIPS = 0.0
 
 
+class SteadyRows(Rows):
+    """Never slips."""
+
+    SLIPS = 0.0
+
+
 @pytest.mark.parametrize(
     "worlds",
     [
@@ -296,7 +302,7 @@ class Steady(Sweep):
     ],
     ids=["darkroom", "hard", "key to door"],
 )
-@pytest.mark.parametrize("learner", [Search, Steady])
+@pytest.mark.parametrize("learner", [Search, Steady, SteadyRows])
 def test_search_is_optimal_once_it_has_found_everything(worlds: Any, learner: type[Search]) -> None:
     rng = np.random.default_rng(0)
     searched, optimal = learner(worlds), NoiseCurriculum((0.0, 0.0))
@@ -310,7 +316,7 @@ def test_search_is_optimal_once_it_has_found_everything(worlds: Any, learner: ty
         assert (found.returns[:, -1] == best[:, 0]).all()
 
 
-@pytest.mark.parametrize("learner", [Search, Steady])
+@pytest.mark.parametrize("learner", [Search, Steady, SteadyRows])
 def test_search_leaves_no_cell_out(learner: type[Search]) -> None:
     """Each of 16 cells is at most 6 steps away, so an episode of 96 is long enough for all."""
     worlds = Darkroom(np.arange(16), size=4, horizon=96, hard=True)
@@ -325,6 +331,19 @@ def test_a_sweep_does_the_same_until_it_finds_something() -> None:
     unpaid = record.returns.sum(1) == 0
     assert 20 < unpaid.sum() < 60
     assert (record.actions[unpaid] == record.actions[unpaid][0]).all()
+
+
+def test_rows_are_searched_one_after_the_other() -> None:
+    """What has been seen is whole rows, and the part of one in which the search is."""
+    worlds = Darkroom([80], horizon=30, hard=True)
+    learner = SteadyRows(worlds)
+    play_history(worlds, learner, 3, 3, np.random.default_rng(0), quiet)
+    seen = ~learner.open[0, 0].reshape(9, 9)
+    whole = seen.all(1)
+    row = int(np.argmin(whole))
+    assert row >= 4 and whole[:row].all()
+    middle = seen[row:]  # on the way from the middle cells of rows to come are seen
+    assert (middle.sum() <= 9 + 4) and not middle.all(1).any()
 
 
 def test_a_sweep_slips_and_goes_on() -> None:

@@ -69,10 +69,24 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
     "key-to-door": {"env_id": "DarkKeyToDoor-v0", "tasks": 256, "repeats": 2, "episodes": 20},
     "large-darkroom": {
         "env_id": "LargeDarkroom-v0",
-        "learner": "sweep",
+        "learner": "rows",
         "tasks": 256,
         "repeats": 2,
         "episodes": 12,
+    },
+    "large-darkroom-hard": {
+        "env_id": "LargeDarkroomHard-v0",
+        "learner": "rows",
+        "tasks": 256,
+        "repeats": 2,
+        "episodes": 12,
+    },
+    "large-key-to-door": {
+        "env_id": "LargeDarkKeyToDoor-v0",
+        "learner": "rows",
+        "tasks": 256,
+        "repeats": 1,
+        "episodes": 8,
     },
     "darkroom-tiny": {
         "env_id": "Darkroom-v0",
