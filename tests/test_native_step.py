@@ -14,7 +14,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from decision_policies import AD, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
+from decision_policies import AD, BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
 from decision_policies.batch import Step
 from decision_policies.contexts import (
     Context,
@@ -50,6 +50,7 @@ SYSTEMS: dict[str, SequenceAlgorithm] = {
     "AD-transformer": AD(d_model=32, n_layers=1, n_heads=2, context_length=3),
     "MambaDM": MambaDM(d_model=24, n_layers=2),
     "MambaDM-sum": MambaDM(d_model=64, n_layers=2, fuse="sum", window=3, local_expand=2),
+    "BC": BC(d_model=24, n_layers=2, context_length=3),
     "DC": DC(d_model=24, n_layers=2, max_ep_len=0),
     "DC-hybrid": DC(d_model=64, n_layers=2, conv_proj=True, hybrid=True, window=4, max_ep_len=9),
 }

@@ -44,20 +44,25 @@ from decision_policies.nets import (
 )
 
 
-def write_mixer(step: NativeStep, mixer: Mixer, x: Buffer) -> None:
-    """Write a chain of residual branches upon the tokens x.
+def write_mixer(step: NativeStep, mixer: Mixer, x: Buffer, width: int) -> Buffer:
+    """Write a chain of mixers and residual branches from the tokens x on, and say where they end.
 
-    Only the last token is read in the end, so from the last branch that mixes tokens on only its
+    Only the last token is read in the end, so from the last layer that mixes tokens on only its
     outputs are computed.
     """
-    branches = list(_branches(mixer))
-    narrow = max((i for i, branch in enumerate(branches) if not branch.tokenwise), default=0)
-    for index, branch in enumerate(branches):
+    layers = list(_layers(mixer))
+    narrow = max((i for i, layer in enumerate(layers) if not layer.tokenwise), default=0)
+    for index, layer in enumerate(layers):
         last = int(index >= narrow)
+        if type(layer) is not Residual:
+            before, x = x, step.buffer(width)
+            _write_inner(step, layer, before, x, last=last, add=0)
+            continue
         with step.branch():
-            y = step.buffer(branch.norm.normalized_shape[0])
-            step.norm(branch.norm, x, y, last=int(last and branch.tokenwise))
-            _write_inner(step, branch.inner, y, x, last=last, add=1)
+            y = step.buffer(width)
+            step.norm(layer.norm, x, y, last=int(last and layer.tokenwise))
+            _write_inner(step, layer.inner, y, x, last=last, add=1)
+    return x
 
 
 def _write_inner(step: NativeStep, mixer: Mixer, y: Buffer, x: Buffer, **slots: int) -> None:
@@ -77,15 +82,13 @@ def _write_inner(step: NativeStep, mixer: Mixer, y: Buffer, x: Buffer, **slots: 
     write(step, mixer, y, x, **slots)
 
 
-def _branches(mixer: Mixer) -> Iterator[Residual]:
-    """Go through the residual branches of nested chains."""
-    if type(mixer) is Residual:
-        yield mixer
-    elif type(mixer) is Chain:
+def _layers(mixer: Mixer) -> Iterator[Mixer]:
+    """Go through the layers of nested chains."""
+    if type(mixer) is Chain:
         for layer in mixer.layers:
-            yield from _branches(cast(Mixer, layer))
+            yield from _layers(cast(Mixer, layer))
     else:
-        raise NotNativeError(f"it has a {type(mixer).__name__}")
+        yield mixer
 
 
 def _write_mamba(step: NativeStep, block: Mamba, y: Buffer, x: Buffer, last: int, add: int) -> None:

@@ -59,7 +59,7 @@ def written(model: SequenceModel, steps: int = 1) -> NativeStep:
     step.version = sum([x._version for x in tensors])
     x = step.buffer(embedding.d_model)
     _write_embedding(step, model, embedding, x)
-    write_mixer(step, model.backbone, x)
+    x = write_mixer(step, model.backbone, x, embedding.d_model)
     y = step.buffer(embedding.d_model)
     step.norm(model.norm, x, y, last=1)
     head = model.head

@@ -254,9 +254,9 @@ EXPORT void NAMED(policy_step, ISA)(const struct step *s) {
     for (int64_t b = 0; b < s->rows;) {
         struct group g = {.step = s, .first = b, .rows = 1};
         const int64_t count = s->counts[b];
-        const int alone = s->between == 0 || count > 1;
+        const int alone = s->chunk > 1 || (s->between == 0 && s->size > 0);
         while (!alone && b + g.rows < s->rows && s->fresh[b + g.rows] == s->fresh[b] &&
-               s->counts[b + g.rows] == count && (g.rows + 1) * each <= TILE)
+               (g.rows + 1) * each <= TILE)
             g.rows++;
         int fresh = s->fresh[b];
         if (fresh)
