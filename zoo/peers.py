@@ -164,11 +164,15 @@ def actors(algorithm: Any, plan: dict[str, Any], target: float | None) -> Iterat
         yield algorithm.as_stateful_wrapper(target, sampler).predict
 
 
+def make_environment(plan: dict[str, Any]) -> gym.Env[Any, Any]:
+    """Makes the environment that the peer is to play."""
+    return gym.make(gym.envs.registration.EnvSpec.from_json(plan["environment"]))
+
+
 def play(algorithm: Any, plan: dict[str, Any], target: float | None) -> list[float]:
     """Plays the episodes of an evaluation; episode i starts from `reset(seed=first + i)`."""
-    spec = gym.envs.registration.EnvSpec.from_json(plan["environment"])
     returns = []
-    env = gym.make(spec)
+    env = make_environment(plan)
     try:
         for index, act in zip(
             range(plan["episodes"]), actors(algorithm, plan, target), strict=False
@@ -198,6 +202,7 @@ def main(folder: Path) -> None:
     import_module("torch").set_num_threads(1)
     plan = json.loads((folder / "plan.json").read_text())
     data = np.load(folder / "data.npz", allow_pickle=False)
+    make_environment(plan).close()  # one that cannot be made is told before anything is trained
     evaluations: list[dict[str, Any]] = []
 
     def evaluate(algorithm: Any, step: int) -> None:

@@ -106,6 +106,17 @@ def test_ctrl_c_ends_the_script_and_writes_no_row(tables: Tables, tmp_path: Path
     assert not run.discarded
 
 
+def test_an_environment_that_cannot_be_made_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = gym.spec("CartPole-v1").to_json().replace("cartpole:", "no_such_module:")
+    (tmp_path / "plan.json").write_text(json.dumps({"environment": spec}))
+    np.savez(tmp_path / "data.npz", actions=np.zeros(1))
+    monkeypatch.setattr(peers, "train", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        peers.main(tmp_path)
+
+
 def test_absent_interpreter_names_the_cure(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
