@@ -10,7 +10,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from decision_policies import BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm, SequencePolicy
+from decision_policies import BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
+from decision_policies.batch import Step
+from decision_policies.contexts import Executed, RecurrentContext
 from decision_policies.data import WindowSampler
 from decision_policies.errors import DatasetError
 from decision_policies.nets import Chunked, LocalMamba
@@ -115,13 +117,14 @@ def test_attention_trained_on_sliding_windows_is_the_same_in_both_modes_forever(
 
 def test_a_transformers_cache_stays_as_small_as_its_context() -> None:
     policy = DT(d_model=16, context_length=4).make_policy(*SPACES["box-box"])
-    recurrent: SequencePolicy = policy.fork(inference="recurrent")
+    context = RecurrentContext(policy.model, 1)
+    rows = torch.zeros(1)
     sizes = set()
+    executed = None
     for t in range(30):
-        recurrent.predict(np.zeros(3), reward=None if t == 0 else 0.0)
-        assert recurrent._session is not None
-        state = recurrent._session.context.state  # type: ignore[attr-defined]
-        sizes.add(state.backbone[0][0].keys.shape[1])
+        context.advance(executed, None, Step(torch.zeros(1, 3), rows, torch.tensor([t])))
+        executed = Executed(torch.zeros(1, 2), rows)
+        sizes.add(context.state.backbone[0][0].keys.shape[1])  # type: ignore[union-attr]
     assert max(sizes) == 4 * 3 - 1
 
 
