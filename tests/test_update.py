@@ -9,6 +9,7 @@ import torch
 
 from decision_policies import AD, BC, DC, DM, DMM, DT, DeMa, MambaDM, SequenceAlgorithm
 from decision_policies.laws.cases import Case, trajectories
+from decision_policies.learning import training
 
 SYSTEMS: list[tuple[type[SequenceAlgorithm], dict[str, Any]]] = [
     (DeMa, {}),
@@ -69,6 +70,17 @@ def test_low_precision_learns_nearly_the_same_and_keeps_its_weights_in_float32(
     assert curve != expected
     assert curve == pytest.approx(expected, rel=0.05)
     assert all(x.dtype == torch.float32 for x in weights)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_processor_without_bfloat16_is_told_of(
+    known: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(training, "knows_bfloat16", lambda: known)
+    learnt(BC, {}, updates=1)
+    assert not caplog.records
+    learnt(BC, {}, updates=1, precision="bfloat16")
+    assert ("this processor has no instructions for it" in caplog.text) is not known
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -336,7 +336,7 @@ class SequenceAlgorithm(Stored, ABC):
         ):
             self._training.change_data(self.sampler_for(data, histories))
         self.source = data.source
-        return self._training.checked(self.torch_compile)
+        return self._training.checked(self.torch_compile, self.precision)
 
     def sampler_for(self, data: Trajectories, histories: Histories | None) -> Sampler:
         """Choose what batches are; `histories` are given to a system that remembers episodes."""

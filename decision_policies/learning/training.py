@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,6 +29,12 @@ from decision_policies.tree import State
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 LossesAndState: TypeAlias = tuple[Losses, State]
+
+
+def knows_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; where torch does not say, it is assumed to."""
+    told = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return told is None or bool(told())
 
 
 class Training:
@@ -75,12 +82,17 @@ class Training:
         """Where the weights are."""
         return self.model.device
 
-    def checked(self, torch_compile: bool) -> Self:
-        """Check that the model can be trained so.
+    def checked(self, torch_compile: bool, precision: Precision = "float32") -> Self:
+        """Check that the model can be trained so, and say it where it would be slow.
 
         Raises:
             ValueError: It is to be compiled, and cannot be.
         """
+        if precision == "bfloat16" and self.device.type == "cpu" and not knows_bfloat16():
+            logging.getLogger(__name__).warning(
+                "precision='bfloat16': this processor has no instructions for it, so an update will "
+                "take several times as long as with precision='float32'"
+            )
         if torch_compile and not self.model.fixed_shapes:
             name = type(self.model).__name__
             raise ValueError(
