@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks import ledger
 
 FOLDER = Path(__file__).parent
-PAGE, STORED = FOLDER / "RESULTS.md", FOLDER / "results.json"
 PACKAGES = ("torch", "numpy", "stable_baselines3", "transformers", "mambapy", "minari")
 QUICK: dict[str, dict[str, Any]] = {
     "scan": {"repeats": 3},
@@ -29,6 +28,19 @@ QUICK: dict[str, dict[str, Any]] = {
     "startup": {"repeats": 3},
 }
 """The benchmarks in their order, with what makes them quick."""
+
+
+def files() -> tuple[Path, Path]:
+    """Give the page and the stored ratios of processors like this one.
+
+    What an instruction set makes faster differs from peer to peer, so each has its own; those of
+    AVX-512 have the plain names.
+    """
+    from decision_policies.ops.native.library import native
+
+    known = native().instruction_set or "none"
+    suffix = "" if known == "avx512" else f"-{known}"
+    return FOLDER / f"RESULTS{suffix}.md", FOLDER / f"results{suffix}.json"
 
 
 def machine() -> dict[str, str]:
@@ -77,12 +89,16 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     if unknown := sorted(set(arguments.names) - set(QUICK)):
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(QUICK)}")
+    written, kept = files()
     for name in arguments.names or QUICK:
         print(f"\n== {name}", flush=True)
         settings = QUICK[name] if arguments.quick else {}
         importlib.import_module(f"benchmarks.{name}").main(**settings)
     if arguments.check:
-        stored = ledger.read(STORED)
+        if not kept.exists():
+            print(f"\nnothing to compare with: {kept} comes of `make benchmark`")
+            return 1
+        stored = ledger.read(kept)
         known = {(row.what, row.peer) for row in ledger.rows()}
         if arguments.names:
             stored = [row for row in stored if (row.what, row.peer) in known]
@@ -90,9 +106,9 @@ def main(words: list[str] | None = None) -> int:
         print("\n".join(["", *lines]) if lines else "\nno ratio has fallen")
         return int(bool(lines))
     where = machine()
-    ledger.write(STORED, ledger.rows(), where)
-    PAGE.write_text(page(ledger.rows(), where, datetime.date.today()))
-    print(f"\nwritten: {PAGE}")
+    ledger.write(kept, ledger.rows(), where)
+    written.write_text(page(ledger.rows(), where, datetime.date.today()))
+    print(f"\nwritten: {written}")
     return 0
 
 

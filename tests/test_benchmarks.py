@@ -210,6 +210,22 @@ def test_a_page_says_what_is_met_and_a_check_names_what_fell(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("switch", "names"),
+    [
+        ("off", ("RESULTS-none.md", "results-none.json")),
+        ("baseline", ("RESULTS-baseline.md", "results-baseline.json")),
+    ],
+)
+@pytest.mark.usefixtures("library_is_there")
+def test_each_instruction_set_has_a_page_of_its_own(
+    switch: str, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason(monkeypatch, switch)
+    page, stored = pages.files()
+    assert (page.name, stored.name) == names
+
+
 def test_all_benchmarks_are_known_by_name_and_wrong_names_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -226,11 +242,13 @@ def test_all_benchmarks_are_known_by_name_and_wrong_names_are_refused(
 def test_a_benchmark_writes_the_page_or_compares_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pages, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(pages, "STORED", tmp_path / "kept.json")
+    files = tmp_path / "page.md", tmp_path / "kept.json"
+    monkeypatch.setattr(pages, "files", lambda: files)
     monkeypatch.setattr(ledger, "_ROWS", [])
     row = [ROW]
     monkeypatch.setattr(scan, "main", lambda: ledger.note(row[0]))
+    assert pages.main(["scan", "--check"]) == 1
+    assert "nothing to compare with" in capsys.readouterr().out
     assert pages.main(["scan"]) == 0
     assert "a thing" in (tmp_path / "page.md").read_text()
     assert pages.main(["scan", "--check"]) == 0

@@ -90,8 +90,8 @@ class Training:
         """
         if precision == "bfloat16" and self.device.type == "cpu" and not knows_bfloat16():
             logging.getLogger(__name__).warning(
-                "precision='bfloat16': this processor has no instructions for it, so an update will "
-                "take several times as long as with precision='float32'"
+                "precision='bfloat16': this processor has no instructions for it, so an update "
+                "will take several times as long as with precision='float32'"
             )
         if torch_compile and not self.model.fixed_shapes:
             name = type(self.model).__name__
