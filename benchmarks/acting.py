@@ -51,7 +51,7 @@ WITHOUT_LIBRARY: dict[tuple[Inference, int], float | None] = {
     ("staggered", 1): 3.5,
     ("recurrent", 64): None,
 }
-"""The same where no compiler was at hand, and NumPy carries the state."""
+"""The same where no compiler was at hand: NumPy carries one row's state, torch those of many."""
 
 
 def make_ppo() -> MlpPolicy:
@@ -107,7 +107,7 @@ def compare(
     times = timing.left / CALLS, "Stable-Baselines3's PPO MlpPolicy", timing.right / CALLS
     note(Row(what, *times, timing.spread, None if most is None else 1 / most))
     print(
-        f"{system:8} {policy.inference + how:20} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
+        f"{system:8} {policy.inference + how:30} {envs:5} {timing.left / CALLS * 1e3:7.3f} ms"
         f" {timing.right / CALLS * 1e3:7.3f} ms {1 / timing.ratio:9.1f}x",
         flush=True,
     )
@@ -164,7 +164,7 @@ def main(repeats: int = 25, predicts: int = 2000, late: int = 100_000) -> None:
     print("one predict, numpy in and out: DeMa's default with its return-to-go, against the")
     print("deterministic predict of Stable-Baselines3's PPO with two layers of 256; one thread,")
     print(f"CPU time, medians of {repeats} alternating runs of {CALLS} predicts")
-    print(f"{'system':8} {'inference':20} {'envs':>5} {'ours':>10} {'PPO':>10}   ours/PPO")
+    print(f"{'system':8} {'inference':30} {'envs':>5} {'ours':>10} {'PPO':>10}   ours/PPO")
     for inference, envs in SETTINGS:
         fork, most = policy.fork(inference=inference), COSTS.get((inference, envs))
         compare(fork, ppo, envs, repeats, most)
@@ -173,7 +173,9 @@ def main(repeats: int = 25, predicts: int = 2000, late: int = 100_000) -> None:
         compare(made, ppo, 1, repeats, None, system=other.__name__)
     with without_library():
         for (inference, envs), most in WITHOUT_LIBRARY.items():
-            compare(policy.fork(inference=inference), ppo, envs, repeats, most, " by NumPy")
+            compare(
+                policy.fork(inference=inference), ppo, envs, repeats, most, " without the library"
+            )
     print(f"\none environment, medians of {predicts} predicts near step 10 and step {late}")
     for inference in ("recurrent", "staggered"):
         early, later = early_and_late(policy.fork(inference=inference), predicts, late)

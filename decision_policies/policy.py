@@ -264,6 +264,7 @@ class SequencePolicy:
                 f"target_return has {len(self._target)} values for {rows} environments; "
                 "give one number, or one for each environment"
             )
+        self.model.eval()  # before anything is compared with it
         context = make_context(self.model, rows, self.inference)
         return Session.begin(context, self.model.device, rows)
 

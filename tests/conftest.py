@@ -14,14 +14,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from tests.kernels import instruction_set, library_is_there, looked_for_again
+from tests.kernels import engine, instruction_set, library_is_there, looked_for_again
 
 torch.set_num_threads(1)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job, and its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-__all__ = ["instruction_set", "library_is_there", "looked_for_again"]  # fixtures for all tests
+__all__ = [
+    "engine",
+    "instruction_set",
+    "library_is_there",
+    "looked_for_again",
+]  # fixtures for all tests
 
 
 @pytest.fixture(autouse=True, scope="session")

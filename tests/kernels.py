@@ -48,3 +48,17 @@ def instruction_set(
         pytest.skip(why)
     assert why == ""
     return str(request.param)
+
+
+@pytest.fixture(params=[*library.INSTRUCTION_SETS, "numpy"])
+def engine(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, looked_for_again: None
+) -> None:
+    """Each instruction set that this processor has, which must be right, and NumPy."""
+    if request.param == "numpy":
+        reason(monkeypatch, "off")
+        return
+    why = reason(monkeypatch, request.param)
+    if library.native().library is None:
+        pytest.skip(why)
+    assert why == ""

@@ -87,7 +87,7 @@ def test_acting_prints_each_way_of_remembering(capsys: pytest.CaptureFixture[str
         ("DeMa", inference, str(envs)) for inference, envs in acting.SETTINGS
     ]
     assert [row[0] for row in rows[len(acting.SETTINGS) :]] == ["DMM", "DM", "DT", "DC", "MambaDM"]
-    assert re.findall(r"^DeMa +(\w+) by NumPy +(\d+) .*x$", printed, re.MULTILINE) == [
+    assert re.findall(r"^DeMa +(\w+) without the library +(\d+) .*x$", printed, re.MULTILINE) == [
         (inference, str(envs)) for inference, envs in acting.WITHOUT_LIBRARY
     ]
     assert len(re.findall(r"[+-]\d+\.\d %$", printed, re.MULTILINE)) == 2

@@ -6,8 +6,8 @@ that may start their episodes at different times. They differ in what the model 
 - `WindowContext`: exactly the last K steps, re-encoded each time, as the papers act.
 - `RecurrentContext`: the whole episode, in a state of constant size: O(1) a step.
 - `NativeContext`, `NativeWindowContext`, `NativeStaggeredContext`: the same by the native library,
-  for the models it knows; without the library, NumPy carries the state, and torch encodes windows,
-  whose tokens are many.
+  for the models it knows; without the library, NumPy carries the states of a few rows, and torch
+  those of many, and encodes windows, whose tokens are many.
 - `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
@@ -29,6 +29,13 @@ from decision_policies.models.native_runner import native_step
 from decision_policies.ops.native.library import native
 from decision_policies.spec import Inference
 
+LONGEST = 1536
+"""Tokens of the longest window in which the native library attends: torch's attention is faster
+over thousands. Models without attention know no such bound."""
+
+FEW = 8
+"""States that NumPy carries at most where there is no library: torch is faster with many."""
+
 __all__ = [
     "Context",
     "Executed",
@@ -43,11 +50,6 @@ __all__ = [
 ]
 
 
-LONGEST = 1024
-"""Steps of the longest window that the native library runs: over thousands of tokens torch's
-attention is faster."""
-
-
 def make_context(model: SequenceModel, rows: int, inference: Inference) -> Context:
     """Make the context of an inference mode.
 
@@ -60,11 +62,13 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
     if inference == "recurrent" and model.spec.context_episodes is not None:
         return LifetimeContext(model, rows, model.spec.context_episodes)
     if inference == "window":
-        native_window = native().library is not None and length <= LONGEST
-        if native_window and native_step(model, length) is not None:
+        step = None if native().library is None else native_step(model, length)
+        tokens = length * model.spec.tokens_per_step
+        if step is not None and (tokens <= LONGEST or not step.attends):
             return NativeWindowContext(model, rows, length)
         return WindowContext(model, rows, length)
-    known = native_step(model) is not None
+    few = rows * (1 if inference == "recurrent" else 2) <= FEW
+    known = (few or native().library is not None) and native_step(model) is not None
     if inference == "recurrent":
         return (NativeContext if known else RecurrentContext)(model, rows)
     if known:

@@ -14,7 +14,8 @@ from decision_policies.models.native_runner import NativeRunner
 class NativeContext(Context):
     """A state carried from the start of the episode; the same as `RecurrentContext` to rounding.
 
-    Weights that change while it acts are taken over at the next step.
+    Weights that change while it acts are taken over at the next step, those that are changed by
+    `data`, which torch does not count, when the policy begins anew.
 
     Args:
         model: A model that has a native step.

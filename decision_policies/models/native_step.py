@@ -95,13 +95,18 @@ class NativeStep:
     _free: list[Buffer] = field(default_factory=list)
 
     @property
+    def attends(self) -> bool:
+        """Whether tokens attend to others, at a cost that grows with the square of a window."""
+        return any(op[0] == ATTEND for op in self.ops)
+
+    @property
     def tokens(self) -> int:
         """Tokens of a row that go through the network together, at most."""
         return self.chunk * (self.done + self.given)
 
     def current(self) -> bool:
         """Whether no change of the weights has been counted since they were written down."""
-        return sum([x._version for x in self.tensors]) == self.version
+        return version_of(self.tensors) == self.version
 
     def describes(self, model: SequenceModel) -> bool:
         """Whether a model's weights are what was written down, where not all changes count.
@@ -120,8 +125,8 @@ class NativeStep:
         )
 
     def keep(self, array: NDArray[np.generic]) -> int:
-        """Keep an array, and give its address."""
-        array = np.ascontiguousarray(array)
+        """Keep a copy of an array, so that no change goes by the rest, and give its address."""
+        array = np.array(array, order="C")
         self.arrays.append(array)
         return array.ctypes.data
 
@@ -143,7 +148,7 @@ class NativeStep:
                 break
         else:
             rows = TILE // self.given if self.chunk == 1 else 1
-            room = Buffer(self.floats(rows * row + PANEL), row, token)
+            room = Buffer(self.floats(rows * row), row, token)
             self.rooms.append(room)
         self._taken.append(room)
         return room
@@ -191,6 +196,11 @@ class NativeStep:
 def tensors_of(model: SequenceModel) -> list[Tensor]:
     """List what a step depends on."""
     return [*model.parameters(), *model.buffers()]
+
+
+def version_of(tensors: list[Tensor]) -> int:
+    """How often tensors have been changed, by torch's count."""
+    return sum([x._version for x in tensors])
 
 
 def whole(floats: int, unit: int) -> int:

@@ -31,6 +31,7 @@ from decision_policies.models.native_step import (
     packed,
     padded,
     tensors_of,
+    version_of,
 )
 
 
@@ -56,7 +57,7 @@ def written(model: SequenceModel, steps: int = 1) -> NativeStep:
         raise NotNativeError(f"a step has {embedding.tokens_per_step} tokens")
     chunk = min(steps, TOKENS // embedding.tokens_per_step)
     step = NativeStep(embedding.tokens_per_step - given, given, chunk, tensors=tensors)
-    step.version = sum([x._version for x in tensors])
+    step.version = version_of(tensors)
     x = step.buffer(embedding.d_model)
     _write_embedding(step, model, embedding, x)
     x = write_mixer(step, model.backbone, x, embedding.d_model)

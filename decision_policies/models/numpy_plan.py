@@ -67,10 +67,13 @@ class Plan:
         step: The step.
         rows: What the rows read and write.
         fresh: Whether they begin with it, and so have no last step.
+        matrices: Unpacked matrices by their addresses, which plans share.
     """
 
-    def __init__(self, step: NativeStep, rows: Rows, fresh: bool) -> None:
-        self.step, self.rows = step, rows
+    def __init__(
+        self, step: NativeStep, rows: Rows, fresh: bool, matrices: dict[int, Floats]
+    ) -> None:
+        self.step, self.rows, self._matrices = step, rows, matrices
         self.skipped = step.done if fresh else 0
         self.tokens = step.done + step.given - self.skipped
         self._known = {x.ctypes.data: x for x in step.arrays}
@@ -121,8 +124,10 @@ class Plan:
 
     def _weight(self, op: _Operation) -> Floats:
         """The matrix (I, O) of an operation."""
-        panels = self._array(op.weight)  # (O / 64, I, 64)
-        return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(op.in_, -1)[:, : op.out])
+        if op.weight not in self._matrices:
+            panels = self._array(op.weight).transpose(1, 0, 2)  # (I, O / 64, 64)
+            self._matrices[op.weight] = panels.reshape(op.in_, -1)[:, : op.out].copy()
+        return self._matrices[op.weight]
 
     def _array(self, address: int) -> Any:
         return self._known[address]

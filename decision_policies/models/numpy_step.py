@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_policies.models.native_step import NativeStep
+from decision_policies.models.native_step import Floats, NativeStep
 from decision_policies.models.numpy_plan import Plan, Rows
 
 
@@ -21,6 +21,7 @@ class NumpyStep:
 
     def __init__(self, step: NativeStep, rows: Rows) -> None:
         self.step, self.rows = step, rows
+        self._matrices: dict[int, Floats] = {}
         self._plans: dict[tuple[int, bool], Plan] = {}
 
     def run(self, fresh: NDArray[np.bool_]) -> None:
@@ -43,7 +44,7 @@ class NumpyStep:
         key = (len(rows.values), fresh)
         plan = self._plans.get(key)
         if plan is None:
-            self._plans[key] = plan = Plan(self.step, rows, fresh)
+            self._plans[key] = plan = Plan(self.step, rows, fresh, self._matrices)
         elif plan.rows is not rows:
             into: tuple[NDArray[Any], ...] = plan.rows
             for mine, given in zip(into, rows, strict=True):

@@ -15,20 +15,21 @@ def backends() -> dict[str, str]:
     Returns:
         "scan": what runs the selective scan of float32 tensors on the CPU. "scan_gpu": the same on
         a GPU. "linear": what multiplies large float32 matrices on the CPU; a GPU has torch's.
-        "step": what carries the state of an acting policy on the CPU, if its model is among those
-        that can be written down as a list of operations; torch does so for all others.
+        "step": what acts on the CPU, if the model is among those that can be written down as a
+        list of operations; torch does so for all others.
 
     Example:
         >>> from decision_policies import backends
         >>> sorted(backends())
         ['linear', 'scan', 'scan_gpu', 'step']
     """
-    problem = scan_native.problem()
+    problem, found = scan_native.problem(), native()
+    few = f"numpy for a few rows, torch for many and for windows ({found.reason})"
     return {
-        "scan": f"torch ({problem})" if problem else f"native ({native().reason})",
+        "scan": f"torch ({problem})" if problem else f"native ({found.reason})",
         "scan_gpu": _on_a_gpu(),
         "linear": "onednn" if linear.onednn() else "torch",
-        "step": "numpy" if native().library is None else "native",
+        "step": few if found.library is None else f"native ({found.reason})",
     }
 
 

@@ -207,6 +207,19 @@ def test_a_library_that_is_missing_or_broken_is_done_without(
         selective_scan(*make_arguments(2, 3, 4, 5, torch.float32), backend="native")
 
 
+@pytest.mark.parametrize("size", [64, 5000, 20_000, 60_000])
+@pytest.mark.usefixtures("library_is_there")
+def test_a_library_that_was_cut_short_is_done_without(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded, it would kill the process."""
+    (tmp_path / "kernels.so").write_bytes(library.PATH.read_bytes()[:size])
+    monkeypatch.setattr(library, "PATH", tmp_path / "kernels.so")
+    library.native.cache_clear()
+    assert library.native().library is None
+    assert "cut short" in library.native().reason
+
+
 @pytest.mark.usefixtures("library_is_there")
 def test_a_library_of_other_source_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "source_digest", lambda: "0" * 16)

@@ -72,11 +72,11 @@ INLINE void gather(const struct ring *ring, int count, int columns, int64_t colu
 }
 
 /* The head from column `head` on looks for `count` tokens, the first of which has this number. */
-INLINE void look(const struct ring *ring, int count, int64_t token, int64_t head, int64_t width,
+INLINE void look(const struct ring *ring, int count, int64_t token, int64_t head, int64_t head_width,
                  const float *const *x, float *const *y, float *scores) {
     const int64_t held = ring->tokens < ring->places ? ring->tokens : ring->places;
     const int64_t n = (held + PANEL - 1) / PANEL * PANEL;
-    const float scale = LOG2_E / sqrtf((float)width); /* exp is exp2 of a scaled argument */
+    const float scale = LOG2_E / sqrtf((float)head_width); /* exp is exp2 of a scaled argument */
     const float *query[TILE], *p[TILE];
     for (int m = 0; m < count; m++) {
         query[m] = x[m] + head;
@@ -86,21 +86,21 @@ INLINE void look(const struct ring *ring, int count, int64_t token, int64_t head
         const float *w = ring->keys + (j / PANEL * ring->width + head) * PANEL + j % PANEL;
         vec sums[TILE][COLUMNS];
         clear(count, COLUMNS, sums);
-        weigh(count, COLUMNS, width, w, PANEL, query, sums);
+        weigh(count, COLUMNS, head_width, w, PANEL, query, sums);
         for (int m = 0; m < count; m++)
             for (int c = 0; c < COLUMNS; c++)
                 store(scores + m * ring->places + j + c * LANES, sums[m][c] * scale, LANES);
     }
     for (int m = 0; m < count; m++) divide(ring, token + m, n, scores + m * ring->places);
     int64_t i = 0;
-    for (; i + COLUMNS * LANES <= width; i += COLUMNS * LANES)
+    for (; i + COLUMNS * LANES <= head_width; i += COLUMNS * LANES)
         gather(ring, count, COLUMNS, head + i, COLUMNS * LANES, held, p, y);
-    for (; i < width; i += LANES) gather(ring, count, 1, head + i, width - i, held, p, y);
+    for (; i < head_width; i += LANES) gather(ring, count, 1, head + i, head_width - i, held, p, y);
 }
 
 /* `from` holds of each token its query, filled up to whole panels, its key, and its value. */
 static void attend(const struct group *g, const struct op *op) {
-    const int64_t D = op->out, width = D / op->in, behind = (D + PANEL - 1) / PANEL * PANEL;
+    const int64_t D = op->out, head_width = D / op->in, behind = (D + PANEL - 1) / PANEL * PANEL;
     for (int r = 0; r < g->rows; r++) {
         float *memory = kept(g, op, r);
         struct ring ring = {op->places, D, op->token, 0, memory + HEADER, NULL};
@@ -119,8 +119,8 @@ static void attend(const struct group *g, const struct op *op) {
                 y[count++] = at(g, op->to, op->to_row, op->to_token, r, t);
             }
             float *scores = g->step->scratch + op->extra;
-            for (int64_t head = 0; count && head < D; head += width)
-                FOR_COUNT(count, look(&ring, COUNT, ring.tokens - COUNT, head, width, x, y, scores))
+            for (int64_t head = 0; count && head < D; head += head_width)
+                FOR_COUNT(count, look(&ring, COUNT, ring.tokens - COUNT, head, head_width, x, y, scores))
         }
         memcpy(memory, &ring.tokens, sizeof ring.tokens);
     }

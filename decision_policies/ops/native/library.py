@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 SWITCH = "DECISION_POLICIES_NATIVE"
 """Environment variable: "off", or one of `INSTRUCTION_SETS` instead of the widest."""
@@ -78,6 +78,8 @@ def _load(choice: str) -> Native:
     if not PATH.exists():
         why = f"{PATH.name} is not there: no C compiler when the package was installed?"
         return Native(None, "", why)
+    if not _is_whole(PATH):
+        return Native(None, "", f"{PATH} is cut short; install the package again")
     try:
         library = ctypes.CDLL(str(PATH))
         for function in (library.source_digest, library.instruction_set):
@@ -91,3 +93,19 @@ def _load(choice: str) -> Native:
     if INSTRUCTION_SETS.index(chosen) > INSTRUCTION_SETS.index(widest):
         return Native(None, "", f"{SWITCH}={chosen}, but this processor has {widest} only")
     return Native(library, chosen, f"{chosen} of {PATH.name}, built from this source")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is as long as its header says, if it is Linux's kind: ELF of 64 bits.
+
+    One that was cut short, by a full disk say, is mapped all the same, and kills whoever reads on.
+    """
+    with path.open("rb") as file:
+        header = file.read(64)
+    if header[:5] != b"\x7fELF\x02" or len(header) < 64:
+        return True  # whatever it is, the system's loader looks at it
+    order: Literal["little", "big"] = "little" if header[5] == 1 else "big"
+    sections, size, count = (
+        int.from_bytes(header[start:end], order) for start, end in ((40, 48), (58, 60), (60, 62))
+    )
+    return path.stat().st_size >= sections + size * count
