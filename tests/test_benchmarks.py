@@ -27,6 +27,7 @@ from benchmarks import (
     sampling,
     scan,
     startup,
+    systems,
     training,
 )
 from benchmarks.ledger import Row
@@ -91,6 +92,24 @@ def test_acting_prints_each_way_of_remembering(capsys: pytest.CaptureFixture[str
         (inference, str(envs)) for inference, envs in acting.WITHOUT_LIBRARY
     ]
     assert len(re.findall(r"[+-]\d+\.\d %$", printed, re.MULTILINE)) == 2
+
+
+def test_systems_prints_each_way_to_remember(capsys: pytest.CaptureFixture[str]) -> None:
+    systems.main(repeats=1, systems=(DeMa,))
+    printed = capsys.readouterr().out
+    lines = re.findall(r"^DeMa +(\w+) +\d+ us +\d+ us +\d+\.\dx$", printed, re.MULTILINE)
+    assert lines == list(systems.MODES)
+
+
+def test_a_fork_acts_by_torch_as_the_policy_does() -> None:
+    policy = DeMa(d_model=16).make_policy(acting.OBSERVATION, acting.ACTION)
+    for mode in systems.MODES:
+        ours = policy.fork(inference=mode)
+        assert type(systems.context_of(ours)).__name__.lower().startswith(mode)
+        acting.acting(ours, 1)()
+        assert ours._session is not None
+        ours._session.context = systems.context_of(ours)
+        acting.acting(systems.by_torch(ours), 1)()
 
 
 def test_startup_prints_each_side_against_importing_torch(
