@@ -283,3 +283,10 @@ def test_episodes_of_several_tasks_are_not_taken_for_one_history(
     assert as_histories(write_minari("told/untold-v0")).n_histories == 1
     with pytest.raises(DatasetError, match=r"played at 2 tasks, such as 4 and 9.*from_episodes"):
         as_histories(told("told/several-v0", (4, 9, 9, 4)))
+    one, several = (Trajectories.from_minari(f"told/{name}-v0") for name in ("one", "several"))
+    assert as_histories(one).n_histories == 1
+    with pytest.raises(DatasetError, match=r"played at 2 tasks, such as 4 and 9.*from_episodes"):
+        as_histories(several)
+    told("told/both-v0", (4, 4, 9, 9), ((4, 2), (9, 2)))
+    with pytest.raises(DatasetError, match=r"histories of several tasks.*\.train, or name each"):
+        as_histories(Trajectories.from_minari("told/both-v0"))

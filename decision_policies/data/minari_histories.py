@@ -13,6 +13,8 @@ from decision_policies.errors import DatasetError
 if TYPE_CHECKING:
     from minari import MinariDataset
 
+    from decision_policies.data.trajectories import Trajectories
+
 
 def names_histories(dataset: MinariDataset) -> bool:
     """Say whether a dataset tells which episodes make a learning history."""
@@ -89,6 +91,28 @@ def check_one_task(dataset: MinariDataset) -> None:
             f"as {played[0]} and {played[1]}, and it does not say which of them make a learning "
             "history; name each episode's task to Histories.from_episodes"
         )
+
+
+def check_not_mixed(trajectories: Trajectories) -> None:
+    """Check that trajectories may be taken for one history, as far as their dataset is here.
+
+    Raises:
+        DatasetError: Their dataset is of several histories, or was played at different tasks.
+    """
+    import minari
+
+    named = trajectories.source.dataset
+    if named is None or named not in minari.list_local_datasets():
+        return
+    dataset = minari.load_dataset(named)
+    if names_histories(dataset):
+        raise DatasetError(
+            f"these episodes are of {named!r}, which holds learning histories of several tasks, "
+            f"and would be taken for one: give learn {named!r} itself or "
+            f"Histories.from_minari({named!r}).train, or name each episode's task to "
+            "Histories.from_episodes"
+        )
+    check_one_task(dataset)
 
 
 def _tasks(dataset: MinariDataset) -> list[int | None]:

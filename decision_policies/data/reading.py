@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 import numpy as np
 
 from decision_policies.data.histories import Histories, HistorySampler
-from decision_policies.data.minari_histories import check_one_task, names_histories
+from decision_policies.data.minari_histories import (
+    check_not_mixed,
+    check_one_task,
+    names_histories,
+)
 from decision_policies.data.minari_source import load_minari, read_minari
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import BalancedSampler, Sampler, SegmentSampler, WindowSampler
@@ -56,6 +60,8 @@ def as_histories(dataset: Dataset) -> Histories:
             return Histories.from_minari(dataset).train
         check_one_task(dataset)
     trajectories = as_trajectories(dataset)
+    if trajectories is dataset:
+        check_not_mixed(trajectories)
     return Histories.from_episodes(trajectories, np.zeros(trajectories.n_episodes, np.int64))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -98,9 +99,16 @@ class Simulator(ABC):
             if sorted(task) != keys:
                 raise ValueError(f"a task is described by {keys}, got {dict(task)!r}")
             return self._number(**task)
-        if not 0 <= int(task) < self.n_tasks:
-            raise ValueError(f"task must be from 0 to {self.n_tasks - 1}, got {task!r}")
-        return int(task)
+        try:
+            number = operator.index(task)
+        except TypeError:
+            number = -1
+        if not 0 <= number < self.n_tasks:
+            raise ValueError(
+                f"task must be from 0 to {self.n_tasks - 1}, got {task!r}; it is a whole number, "
+                "or a mapping as `describe` gives"
+            )
+        return number
 
     def reset(self, rng: np.random.Generator) -> NDArray[Any]:
         """Begin an episode in every world.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from decision_policies.envs import ENVIRONMENTS, SingleEnv, register
+from decision_policies.envs import ENVIRONMENTS, Darkroom, SingleEnv, register
 from decision_policies.spaces import check_supported
 
 
@@ -149,5 +149,8 @@ def test_its_recorded_spec_makes_the_same_task() -> None:
 def test_an_unknown_render_mode_or_task_is_refused() -> None:
     with pytest.raises(ValueError, match="task must be from 0 to 80"):
         gym.make("Darkroom-v0", task=81)
+    for task in (1.7, "a", None):
+        with pytest.raises(ValueError, match="it is a whole number, or a mapping"):
+            Darkroom([0]).task_of(task)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="render_mode"):
         made("Darkroom-v0").__class__(render_mode="human")  # type: ignore[call-arg]

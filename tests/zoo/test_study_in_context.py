@@ -133,18 +133,20 @@ def made_up(label: str, seed: int, returns: list[list[float]]) -> Row:
     }
 
 
-def test_table_joins_tasks_and_seeds(tmp_path: Path) -> None:
+def test_table_takes_tasks_over_seeds_together(tmp_path: Path) -> None:
     rows = [
         made_up("AD", 0, [[0, 8, 8, 8, 8, 8], [2, 4, 4, 4, 4, 4]]),
         made_up("AD", 1, [[0, 0, 0, 0, 0, 10], [2, 4, 4, 4, 4, 4]]),
     ]
     joined = in_context.joined(rows)
-    assert joined.returns.shape == (4, 6)
+    assert joined.returns.shape == (2, 6)
     late = in_context.last_episodes(joined)
-    np.testing.assert_allclose(late.returns[:, 0], [8, 4, 2, 4])
+    np.testing.assert_allclose(late.returns[:, 0], [5, 4])
     low, high = late.interval[0]
-    said = f"| 1.00 | 6.50 (81 %) | 4.50 (56 %) | {low:.2f} to {high:.2f} | 0.00 (0 %) | 7 | 1.5 |"
-    assert f"| darkroom | AD {said}" in in_context.table(rows)
+    said = f"| 1.00 | 6.50 (81 %) | 4.50 (56 %) | {low:.2f} to {high:.2f} | 0.00 (0 %) | 0, 1 | 7 "
+    assert f"| darkroom | AD {said}| 1.5 |" in in_context.table(rows)
+    twice = in_context.last_episodes(in_context.joined(rows * 2))
+    np.testing.assert_array_equal(twice.interval, late.interval)  # it is no more than is known
     in_context.draw([*rows, made_up("DT", 0, [[1.0] * 6] * 2)], tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 5000
 

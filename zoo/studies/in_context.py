@@ -202,14 +202,17 @@ def _measure(work: Training, recipe: Recipe, root: Path, tick: Tick) -> Row:
 
 
 def joined(rows: Sequence[Row], actions: str = "sampled") -> InContextEvaluation:
-    """The evaluations of several seeds as one, whose rows are tasks x seeds.
+    """The evaluations of several seeds as one, whose rows are tasks: each is its mean over seeds.
+
+    Seeds play the same tasks, so their rows are no tasks more: an interval over tasks and seeds
+    alike would be too narrow.
 
     Args:
         rows: Of one system in one environment.
         actions: "sampled" or "greedy".
     """
     returns, optimal = (
-        np.concatenate([np.array(row[name], np.float64) for row in rows])
+        np.mean([np.array(row[name], np.float64) for row in rows], axis=0)
         for name in (actions, "optimal")
     )
     return InContextEvaluation(returns, optimal, rows[0]["random"])
@@ -258,13 +261,14 @@ def table(rows: Sequence[Row]) -> str:
                 _with_share(late),
                 f"{low:.2f} to {high:.2f}",
                 _with_share(greedy),
+                listed(row["seed"] for row in mine),
                 listed(row["updates"] for row in mine),
                 f"{np.mean([row['cpu_seconds'] for row in mine]) / 60:.1f}",
             ]
         )
     head = ["environment", "system", "first episode", "last episode", f"mean of the last {LAST}"]
-    head += ["95 % interval of that, over tasks and seeds", f"likeliest actions, last {LAST}"]
-    return markdown([*head, "updates", "CPU minutes of a training"], lines)
+    head += ["95 % interval of that, over tasks", f"likeliest actions, last {LAST}"]
+    return markdown([*head, "seeds", "updates", "CPU minutes of a training"], lines)
 
 
 def _with_share(evaluation: InContextEvaluation) -> str:
