@@ -6,19 +6,9 @@ import torch
 
 torch.set_num_threads(1)
 
-from benchmarks.acting import ACTION, CALLS, OBSERVATION, acting  # noqa: E402
+from benchmarks.acting import ACTION, CALLS, OBSERVATION, OTHERS, acting  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
-from decision_policies import (  # noqa: E402
-    DC,
-    DM,
-    DMM,
-    DT,
-    DeMa,
-    MambaDM,
-    SequenceAlgorithm,
-    SequencePolicy,
-    backends,
-)
+from decision_policies import DeMa, SequenceAlgorithm, SequencePolicy, backends  # noqa: E402
 from decision_policies.contexts import (  # noqa: E402
     Context,
     RecurrentContext,
@@ -27,7 +17,7 @@ from decision_policies.contexts import (  # noqa: E402
 )
 from decision_policies.spec import Inference  # noqa: E402
 
-SYSTEMS: tuple[type[SequenceAlgorithm], ...] = (DMM, DeMa, DC, DT, DM, MambaDM)
+SYSTEMS: tuple[type[SequenceAlgorithm], ...] = (DeMa, *OTHERS)
 MODES: tuple[Inference, ...] = ("recurrent", "staggered", "window")
 
 

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from decision_policies import DT, DeMa
-from decision_policies.batch import Step
 from decision_policies.contexts import (
-    Executed,
     NativeContext,
     NativeStaggeredContext,
     NativeWindowContext,
@@ -24,7 +22,7 @@ from decision_policies.contexts import (
     make_context,
 )
 from tests.kernels import reason
-from tests.written_steps import SPACES, SYSTEMS, Life, difference, model_of, native_of
+from tests.written_steps import SPACES, SYSTEMS, Life, alone, difference, model_of, native_of
 
 pytestmark = pytest.mark.usefixtures("looked_for_again")
 
@@ -77,13 +75,9 @@ def test_windows_are_the_same_alone_among_others_and_copied(name: str) -> None:
     life = Life(model, 5)
     for _ in range(12):
         executed, clear, step, _ = life.step()
-        row = slice(3, 4)
-        alone = Step(*(x[row] for x in (step.observations, step.returns_to_go, step.timesteps)))
-        done = None if executed is None else Executed(*(x[row] for x in executed))
-        among = many.advance(executed, clear, step).action[row]
-        cleared = None if clear is None or not clear[3] else clear[row]
+        among = many.advance(executed, clear, step).action[3:4]
         one = copy.deepcopy(one)
-        assert torch.equal(among, one.advance(done, cleared, alone).action)
+        assert torch.equal(among, one.advance(*alone(3, executed, clear, step)).action)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from decision_policies import DT, DeMa, MambaDM, SequenceAlgorithm
-from decision_policies.batch import Step
 from decision_policies.contexts import (
-    Executed,
     NativeContext,
     RecurrentContext,
     StaggeredContext,
@@ -27,7 +25,7 @@ from decision_policies.models.native_step import ACTIVATIONS
 from decision_policies.models.numpy_activations import ACTIVATE
 from decision_policies.ops.backends import backends
 from tests.kernels import reason
-from tests.written_steps import SPACES, SYSTEMS, Life, difference, model_of, native_of
+from tests.written_steps import SPACES, SYSTEMS, Life, alone, difference, model_of, native_of
 
 pytestmark = pytest.mark.usefixtures("looked_for_again")
 
@@ -51,12 +49,8 @@ def test_a_row_is_bit_equal_alone_and_among_others(name: str) -> None:
     many, one, life = native_of(model, 7), native_of(model, 1), Life(model, 7)
     for _ in range(12):
         executed, clear, step, _ = life.step()
-        row = slice(3, 4)
-        alone = Step(*(x[row] for x in (step.observations, step.returns_to_go, step.timesteps)))
-        done = None if executed is None else Executed(*(x[row] for x in executed))
-        among = many.advance(executed, clear, step).action[row]
-        cleared = None if clear is None or not clear[3] else clear[row]
-        assert torch.equal(among, one.advance(done, cleared, alone).action)
+        among = many.advance(executed, clear, step).action[3:4]
+        assert torch.equal(among, one.advance(*alone(3, executed, clear, step)).action)
 
 
 @pytest.mark.usefixtures("engine")

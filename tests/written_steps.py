@@ -110,3 +110,14 @@ def difference(left: Context, right: Context, life: Life, steps: int) -> float:
         if counts.any():
             worst = max(worst, float(error[torch.from_numpy(counts)].abs().amax()))
     return worst
+
+
+def alone(
+    row: int, executed: Executed | None, clear: np.ndarray[Any, Any] | None, step: Step
+) -> tuple[Executed | None, np.ndarray[Any, Any] | None, Step]:
+    """Take one row out of what `Context.advance` takes."""
+    mine = slice(row, row + 1)
+    seen = (step.observations, step.returns_to_go, step.timesteps)
+    done = None if executed is None else Executed(*(x[mine] for x in executed))
+    cleared = None if clear is None or not clear[row] else clear[mine]
+    return done, cleared, Step(*(x[mine] for x in seen))
