@@ -290,3 +290,6 @@ def test_episodes_of_several_tasks_are_not_taken_for_one_history(
     told("told/both-v0", (4, 4, 9, 9), ((4, 2), (9, 2)))
     with pytest.raises(DatasetError, match=r"histories of several tasks.*\.train, or name each"):
         as_histories(Trajectories.from_minari("told/both-v0"))
+    read = Trajectories.from_minari("told/one-v0")
+    (tmp_path / "told" / "one-v0" / "data" / "main_data.hdf5").unlink()
+    assert as_histories(read).n_histories == 1  # what has been read can be learnt from

@@ -13,8 +13,6 @@ from decision_policies.errors import DatasetError
 if TYPE_CHECKING:
     from minari import MinariDataset
 
-    from decision_policies.data.trajectories import Trajectories
-
 
 def names_histories(dataset: MinariDataset) -> bool:
     """Say whether a dataset tells which episodes make a learning history."""
@@ -93,23 +91,18 @@ def check_one_task(dataset: MinariDataset) -> None:
         )
 
 
-def check_not_mixed(trajectories: Trajectories) -> None:
-    """Check that trajectories may be taken for one history, as far as their dataset is here.
+def check_not_mixed(dataset: MinariDataset) -> None:
+    """Check that a dataset's episodes, without more being said, may be taken for one history.
 
     Raises:
-        DatasetError: Their dataset is of several histories, or was played at different tasks.
+        DatasetError: It is of several histories, or was played at different tasks.
     """
-    import minari
-
-    named = trajectories.source.dataset
-    if named is None or named not in minari.list_local_datasets():
-        return
-    dataset = minari.load_dataset(named)
     if names_histories(dataset):
+        name = dataset.id
         raise DatasetError(
-            f"these episodes are of {named!r}, which holds learning histories of several tasks, "
-            f"and would be taken for one: give learn {named!r} itself or "
-            f"Histories.from_minari({named!r}).train, or name each episode's task to "
+            f"these episodes are of {name!r}, which holds learning histories of several tasks, "
+            f"and would be taken for one: give learn {name!r} itself or "
+            f"Histories.from_minari({name!r}).train, or name each episode's task to "
             "Histories.from_episodes"
         )
     check_one_task(dataset)

@@ -60,9 +60,25 @@ def as_histories(dataset: Dataset) -> Histories:
             return Histories.from_minari(dataset).train
         check_one_task(dataset)
     trajectories = as_trajectories(dataset)
-    if trajectories is dataset:
-        check_not_mixed(trajectories)
+    if trajectories is dataset and (known := _dataset_of(trajectories)) is not None:
+        check_not_mixed(known)
     return Histories.from_episodes(trajectories, np.zeros(trajectories.n_episodes, np.int64))
+
+
+def _dataset_of(trajectories: Trajectories) -> MinariDataset | None:
+    """Find the dataset that trajectories are of, if it is here and can be opened."""
+    import minari
+
+    named = trajectories.source.dataset
+    if named is None or named not in minari.list_local_datasets():
+        return None
+    try:
+        return load_minari(named)
+    except (
+        DatasetError,
+        ImportError,
+    ):  # what was read of it before can be learnt from all the same
+        return None
 
 
 def make_sampler(
