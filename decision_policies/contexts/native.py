@@ -34,11 +34,11 @@ class NativeContext(Context):
         runner = self.runner
         runner.refresh()
         kept = None if idle is None else runner.remembered(idle)
-        runner.move_on(clear)
+        runner.move_on(clear if clear is None or idle is None else clear & ~idle)
         if executed is not None:
             runner.done(*executed)
         runner.given(step)
-        prediction = Prediction(torch.from_numpy(runner.run()))
+        prediction = Prediction(torch.from_numpy(runner.run(idle)))
         if idle is not None and kept is not None:
             runner.recall(idle, kept)
         return prediction

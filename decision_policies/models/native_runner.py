@@ -46,7 +46,8 @@ class NativeRunner:
         state: What the rows remember, (n, S), zeros being the initial state; of windows (1, S),
             which all rows use in turn.
         fresh: Rows that begin with the next run, from the initial state, (n,).
-        counts: Steps of each row's window so far, (n,); 1 where a state is carried.
+        counts: Steps of each row's window so far, (n,); where a state is carried 1, or 0 while the
+            row is idle.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class NativeRunner:
         self._views = {name: latest[..., part] for name, part in self.step.parts.items()}
         self._clocks = [x[:, -1].reshape(self._shape) for x in (self._before, self._now)]
         self._return_scale = self.model.embedding.return_scale
-        self._output = np.empty((rows, self.step.parameters), np.float32)
+        self._output = np.zeros((rows, self.step.parameters), np.float32)
         self._bind()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -180,20 +181,30 @@ class NativeRunner:
 
     @property
     def _own(self) -> tuple[NDArray[Any], ...]:
-        """What each row remembers by itself."""
+        """What a run changes of an idle row: the library leaves a state alone, which may be large."""
         if self.window is None:
-            return self.state, self._now
+            return (self._now,) if self._numpy is None else (self.state, self._now)
         return self._input, self._before, self._now, self.counts
 
-    def run(self) -> Floats:
-        """Predict from what was taken in, (n, P), and carry the state on; no row is fresh then."""
+    def run(self, idle: NDArray[np.bool_] | None = None) -> Floats:
+        """Predict from what was taken in, (n, P), and carry the state on; no row is fresh then.
+
+        Args:
+            idle: Rows (n,) that are to be left as they are, as far as `recall` does not put them
+                back; what is predicted for them means nothing.
+        """
         if self._numpy is None:
+            skipped = None if self.window is not None else idle
+            if skipped is not None:
+                self.counts[skipped] = 0
             self._call(self._slots)
+            if skipped is not None:
+                self.counts[skipped] = 1
         elif self.window is None:
             self._numpy.run(self.fresh)
         else:
             self._run_steps(self._numpy)
-        self.fresh[:] = False
+        self.fresh[:] = False if idle is None else self.fresh & idle
         return self._output.copy()
 
     def _run_steps(self, numpy: NumpyStep) -> None:

@@ -249,19 +249,33 @@ static void run(const struct group *g) {
     }
 }
 
+/* Let a row's state be that of a beginning: zeros, but for keys and values, of which there are none. */
+static void begin(const struct step *s, float *state) {
+    for (int64_t i = 0; i < s->count; i++) {
+        const struct op *op = s->ops + i;
+        int64_t zeros = 0;
+        if (op->code == CONVOLVE || op->code == WINDOW) zeros = (op->in - 1) * op->out;
+        if (op->code == SCAN) zeros = op->in * op->out;
+        if (op->code == ATTEND) zeros = HEADER;
+        memset(state + op->state, 0, sizeof(float) * (size_t)zeros);
+    }
+}
+
 EXPORT void NAMED(policy_step, ISA)(const struct step *s) {
     const int each = (int)(s->done + s->given);
     for (int64_t b = 0; b < s->rows;) {
         struct group g = {.step = s, .first = b, .rows = 1};
         const int64_t count = s->counts[b];
+        if (!count) { /* it keeps its state, and what was said of it last */
+            b++;
+            continue;
+        }
         const int alone = s->chunk > 1 || (s->between == 0 && s->size > 0);
         while (!alone && b + g.rows < s->rows && s->fresh[b + g.rows] == s->fresh[b] &&
-               (g.rows + 1) * each <= TILE)
+               s->counts[b + g.rows] == count && (g.rows + 1) * each <= TILE)
             g.rows++;
         int fresh = s->fresh[b];
-        if (fresh)
-            memset(s->state + b * s->between, 0,
-                   sizeof(float) * (size_t)(s->size + (g.rows - 1) * s->between));
+        for (int r = 0; fresh && r < g.rows; r++) begin(s, s->state + (b + r) * s->between);
         for (int64_t done = 0; done < count; done += g.steps, fresh = 0) {
             g.steps = (int)(count - done < s->chunk ? count - done : s->chunk);
             g.from = s->steps - count + done;

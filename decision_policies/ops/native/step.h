@@ -43,8 +43,8 @@ struct step {
     int64_t chunk;             /* steps that go through the network together, at most */
     const float *input;        /* (rows, steps, width), the last steps at the end */
     const int64_t *before, *now; /* (rows, steps): clocks */
-    const int64_t *counts;     /* (rows): steps of each that are to be run */
-    const uint8_t *fresh;      /* (rows): begins with the first of them, from the state of zeros */
+    const int64_t *counts;     /* (rows): steps of each that are to be run; a row of none is left alone */
+    const uint8_t *fresh;      /* (rows): begins with the first of them, from nothing */
     float *state;              /* updated */
     float *scratch;
     int64_t parameters;        /* width of what the last operation makes of the last token */
