@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -134,6 +135,10 @@ def evaluate_in_context(  # noqa: PLR0913 - as evaluate_policy
     Returns:
         The returns of all episodes.
 
+    Warns:
+        UserWarning: Observations may lie beyond the bounds of the policy's own space, as in a room
+            that is larger than those it was trained in.
+
     Raises:
         TypeError: The environment or the tasks are of a wrong kind, or the id takes no task.
         ValueError: Fewer than one episode or task, a task that does not exist or was trained on,
@@ -250,6 +255,7 @@ def _play(
     """Play the episodes of all rows, and return their returns, (n, episodes)."""
     check_same_space(rows.observation_space, actor.observation_space, "observation")
     check_same_space(rows.action_space, actor.action_space, "action")
+    _warn_of_range(rows.observation_space, actor.observation_space)
     returns = np.zeros((rows.n, n_episodes))
     episode = np.zeros(rows.n, np.int64)  # the one that each row plays
     ended = np.ones(rows.n, bool)
@@ -266,6 +272,22 @@ def _play(
             for _ in range(int((ended & playing).sum())):
                 on_episode()
     return returns
+
+
+def _warn_of_range(found: spaces.Space[Any], expected: spaces.Space[Any]) -> None:
+    """Warn where observations may lie beyond those that the policy was made for."""
+    if not isinstance(found, spaces.Box) or not isinstance(expected, spaces.Box):
+        return
+    bounds = (found.low, found.high, expected.low, expected.high)
+    low, high, own_low, own_high = (np.asarray(x, np.float32) for x in bounds)  # rounded alike
+    if (low < own_low).any() or (high > own_high).any():
+        warnings.warn(
+            f"observations may reach from {low.min():g} to {high.max():g}, but the policy was made "
+            f"for {own_low.min():g} to {own_high.max():g}: what it has learnt may not hold there. "
+            "Is it an environment of another size?",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _simulator(env: str | Simulator | MakeEnv, task: Any) -> Simulator | None:

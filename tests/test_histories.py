@@ -222,6 +222,35 @@ def test_mistakes_are_named() -> None:
         Histories(made.trajectories, np.array([0, 0, 11]), np.array([1, 2]), np.zeros(2, bool))
 
 
+def test_histories_of_one_task_are_told_apart_by_their_numbers() -> None:
+    data = histories().trajectories
+    numbers = [3, 3, 3, 0, 0, 1, 1, 1, 4, 4, 4]  # task 2 has two
+    made = Histories.from_episodes(data, TASKS, held_out=[2], histories=numbers)
+    assert made.tasks.tolist() == [7, 2, 2, 5] and made.lengths.tolist() == [3, 2, 3, 3]
+    assert made.held_out.tolist() == [False, True, True, False]
+    assert Histories.from_episodes(data, TASKS).lengths.tolist() == [3, 5, 3]  # for all one history
+
+
+def test_episodes_of_a_history_that_stand_apart_are_refused() -> None:
+    data = histories().trajectories
+    turns = [7, 2, 5] * 3 + [7, 2]
+    with pytest.raises(DatasetError, match=r"task 7 goes on at episode 3, .* histories="):
+        Histories.from_episodes(data, turns)
+    with pytest.raises(DatasetError, match="history 1 goes on at episode 2"):
+        Histories.from_episodes(data, [7] * 11, histories=[1, 2, *[1] * 9])
+    with pytest.raises(DatasetError, match="history 2 holds episode 8, of task 5, after"):
+        Histories.from_episodes(data, TASKS, histories=[1, 1, 1, *[2] * 8])
+    with pytest.raises(DatasetError, match="11 history numbers"):
+        Histories.from_episodes(data, TASKS, histories=[1])
+
+
+def test_what_is_shown_of_data_is_a_line() -> None:
+    made = histories()
+    of_data = "Trajectories(11 episodes of 1 to 7 steps, 41 in all)"
+    assert repr(made.trajectories) == of_data
+    assert repr(made) == f"Histories(3 of 3 tasks, 1 held out, 3 to 5 episodes each; {of_data})"
+
+
 def test_a_dataset_without_histories_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

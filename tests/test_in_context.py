@@ -204,6 +204,13 @@ def test_seeds_repeat_samples_and_others_do_not() -> None:
     assert np.array_equal(returns[0], returns[1]) and not np.array_equal(returns[0], returns[2])
 
 
+def test_a_room_of_another_size_is_told_of() -> None:
+    policy = untrained(AD, Darkroom([0], size=4, observation="box"), n_heads=2)
+    with pytest.warns(UserWarning, match=r"reach from 0 to 8, but the policy was made for 0 to 3"):
+        evaluate_in_context(policy, Darkroom([0], size=9, observation="box"), [1, 2], 2)
+    evaluate_in_context(policy, Darkroom([0], size=3, observation="box"), [1, 2], 2)
+
+
 def test_the_policy_keeps_its_session_its_target_and_its_weights() -> None:
     policy = untrained(DeMa, ROOM)
     policy.predict(3)

@@ -14,6 +14,8 @@ from typing import Any
 import decision_policies
 from decision_policies import SequenceAlgorithm, evaluate_in_context
 from decision_policies.analysis import plot_in_context
+from decision_policies.data.minari_histories import names_histories
+from decision_policies.data.minari_source import load_minari
 from decision_policies.in_context import InContextEvaluation
 from zoo.acting import is_here
 from zoo.benchmark_rows import write_whole
@@ -128,7 +130,9 @@ def choose_tasks(arguments: argparse.Namespace, policies: Mapping[str, SequenceA
     if arguments.env is not None:
         if arguments.dataset is not None or not arguments.tasks:
             raise ValueError("--env takes the place of --dataset, and needs --tasks")
-        return Split(arguments.env, parse_options(arguments.option), [], arguments.tasks)
+        options = parse_options(arguments.option)
+        seen = _seen_in_training(arguments.env, options, policies)
+        return Split(arguments.env, options, seen, arguments.tasks)
     if arguments.option:
         raise ValueError("--option belongs to --env; a set of histories names its own options")
     split = read_split(_dataset(arguments.dataset or _trained_on(policies)))
@@ -136,6 +140,31 @@ def choose_tasks(arguments: argparse.Namespace, policies: Mapping[str, SequenceA
     if not tasks:
         raise ValueError("the set holds no task out: name --env and --tasks to play others")
     return replace(split, held_out=tasks)
+
+
+def _seen_in_training(
+    env_id: str, options: Mapping[str, Any], policies: Mapping[str, SequenceAlgorithm]
+) -> list[int]:
+    """The tasks of an environment that policies learnt from, by their sets, where these are here.
+
+    Says of each other policy that it is not known.
+    """
+    seen: list[int] = []
+    for name, algorithm in policies.items():
+        dataset = algorithm.source.dataset
+        if dataset is None or not is_here(dataset):
+            called = "its training set" if dataset is None else repr(dataset)
+            print(f"{name}: {called} is not here, so these tasks may have been trained on")
+        elif names_histories(load_minari(dataset)):
+            split = read_split(dataset)
+            if split.env_id == env_id and _world(split.options) == _world(options):
+                seen += split.train
+    return seen
+
+
+def _world(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the tasks of an environment from those of another with the same id."""
+    return {name: options[name] for name in options.keys() - {"observation", "horizon"}}
 
 
 def _dataset(word: str) -> str | Path:

@@ -26,8 +26,9 @@ class AD(SequenceAlgorithm):
         backbone: "transformer", or "mamba", whose memory is not bounded by the context.
         d_model: Token width D.
         n_layers: Number of blocks x + Mixer(norm(x)), x + MLP(norm(x)).
-        n_heads: Number of attention heads; it divides D.
-        d_state: State size N of each channel of a Mamba block.
+        n_heads: Number of attention heads; it divides D. A Mamba has none.
+        d_state: State size N of each channel of a Mamba block; as `d_conv` and `expand`, of no
+            meaning to a transformer.
         d_conv: Width of the causal convolution inside a Mamba block.
         expand: Inner width of a Mamba block, in units of D.
         activation: Of the MLP: "relu", "gelu" or "gelu_tanh".

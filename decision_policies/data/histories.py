@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -74,26 +74,38 @@ class Histories:
         tasks: ArrayLike,
         *,
         held_out: ArrayLike = (),
+        histories: ArrayLike | None = None,
     ) -> Histories:
-        """Say which task each episode belongs to; one history is what follows at the same task.
+        """Say which task each episode belongs to, and which history, where a task has several.
 
         Args:
-            trajectories: Episodes, those of a history one after the other.
+            trajectories: Episodes, those of a history one after the other as they were played.
             tasks: Task of each episode, (E,).
             held_out: Tasks that are meant for evaluation only.
+            histories: Number of each episode's history, (E,); None: each task has one.
 
         Raises:
-            DatasetError: Not a task for each episode.
+            DatasetError: Not a number for each episode; the episodes of a history stand apart, or
+                they are of several tasks.
         """
-        given = np.asarray(tasks)
-        if given.shape != (trajectories.n_episodes,) or given.dtype.kind not in "iu":
+        given = _one_each(tasks, trajectories, "task")
+        numbers = given if histories is None else _one_each(histories, trajectories, "history")
+        offsets = np.concatenate(([0], np.flatnonzero(np.diff(numbers)) + 1, [len(numbers)]))
+        first = numbers[offsets[:-1]]
+        again = np.setdiff1d(np.arange(len(first)), np.unique(first, return_index=True)[1])
+        if len(again):
             raise DatasetError(
-                f"expected {trajectories.n_episodes} task numbers, one an episode; got shape "
-                f"{given.shape} of {given.dtype}"
+                f"{'task' if histories is None else 'history'} {first[again[0]]} goes on at "
+                f"episode {offsets[again[0]]}, after episodes of another: put those of a history "
+                "one after the other as they were played, and number histories by histories="
             )
-        starts = np.flatnonzero(np.diff(given)) + 1
-        offsets = np.concatenate(([0], starts, [len(given)])).astype(np.int64)
         of_history = given[offsets[:-1]].astype(np.int64)
+        mixed = np.flatnonzero(given != of_history.repeat(np.diff(offsets)))
+        if len(mixed):
+            raise DatasetError(
+                f"history {numbers[mixed[0]]} holds episode {mixed[0]}, of task "
+                f"{given[mixed[0]]}, after episodes of another task; a history is of one"
+            )
         return cls(trajectories, offsets, of_history, np.isin(of_history, held_out))
 
     @classmethod
@@ -124,6 +136,15 @@ class Histories:
         )
         check_histories(loaded, np.repeat(made.tasks, made.lengths))
         return made
+
+    def __repr__(self) -> str:
+        """Say how many there are; the arrays would fill the screen."""
+        low, high = self.lengths.min(), self.lengths.max()
+        return (
+            f"Histories({self.n_histories} of {len(np.unique(self.tasks))} tasks, "
+            f"{self.held_out.sum()} held out, {low if low == high else f'{low} to {high}'} "
+            f"episodes each; {self.trajectories!r})"
+        )
 
     @property
     def n_histories(self) -> int:
@@ -167,6 +188,17 @@ class Histories:
         """Return of each episode, in order; an array for each history."""
         returns = self.trajectories.returns
         return [returns[start:end] for start, end in itertools.pairwise(self.offsets)]
+
+
+def _one_each(values: ArrayLike, trajectories: Trajectories, what: str) -> NDArray[np.integer[Any]]:
+    """Take numbers, one an episode."""
+    given = np.asarray(values)
+    if given.shape != (trajectories.n_episodes,) or given.dtype.kind not in "iu":
+        raise DatasetError(
+            f"expected {trajectories.n_episodes} {what} numbers, one an episode; got shape "
+            f"{given.shape} of {given.dtype}"
+        )
+    return given
 
 
 class HistorySampler(Sampler):

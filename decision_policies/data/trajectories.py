@@ -98,6 +98,14 @@ class Trajectories(Origins):
             final_observations=packed.final_observations,
         )
 
+    def __repr__(self) -> str:
+        """Say what there is; the arrays would fill the screen."""
+        named = "" if self.source.dataset is None else f"{self.source.dataset}, "
+        return (
+            f"Trajectories({named}{self.n_episodes} episodes of {self.lengths.min()} to "
+            f"{self.lengths.max()} steps, {self.n_steps:,} in all)"
+        )
+
     @property
     def n_steps(self) -> int:
         """Number N of steps."""

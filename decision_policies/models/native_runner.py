@@ -181,7 +181,7 @@ class NativeRunner:
 
     @property
     def _own(self) -> tuple[NDArray[Any], ...]:
-        """What a run changes of an idle row: the library leaves a state alone, which may be large."""
+        """What a run changes of an idle row; its state, which may be large, the library leaves."""
         if self.window is None:
             return (self._now,) if self._numpy is None else (self.state, self._now)
         return self._input, self._before, self._now, self.counts

@@ -70,13 +70,14 @@ def test_by_default_the_held_out_tasks_of_the_policys_own_set_are_played(
 
 
 def test_other_tasks_of_another_environment_are_played(root: Path) -> None:
-    line = "--env Darkroom-v0 --option size=3 --option horizon=9 --tasks 0 8 --episodes 2"
-    more = "--sample --seed 5 --quiet --output here/it.png"
+    first, second = read_split("dark/tiny-v0").held_out[:2]
+    line = f"--env Darkroom-v0 --option size=3 --option horizon=9 --tasks {first} {second}"
+    more = "--episodes 2 --sample --seed 5 --quiet --output here/it.png"
     assert main(["in-context", str(root / "ad"), *line.split(), *more.split()]) == 0
     written = json.loads(Path("here/it.json").read_text())
     room = Darkroom([0], 3, 9)
     expected = evaluate_in_context(
-        AD.load(root / "ad"), room, [0, 8], 2, seed=5, deterministic=False
+        AD.load(root / "ad"), room, [first, second], 2, seed=5, deterministic=False
     )
     assert written["returns"] == {"ad": expected.returns.tolist()}
     assert written["sample"] is True and written["options"] == {"size": 3, "horizon": 9}
@@ -89,7 +90,11 @@ def test_the_shipped_policy_is_played_by_its_name(
     line = "in-context hub/darkroom --env Darkroom-v0 --option observation=box --tasks 41 25"
     output = str(tmp_path / "it.png")
     assert main([*line.split(), "--episodes", "3", "--quiet", "--output", output]) == 0
-    assert capsys.readouterr().out.startswith("darkroom: ")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "darkroom: 'darkroom/search-v0' is not here, so these tasks may have been trained on"
+    )
+    assert said[1].startswith("darkroom: ") and "(2 tasks x 3 episodes)" in said[1]
     assert list(json.loads((tmp_path / "it.json").read_text())["returns"]) == ["darkroom"]
 
 
@@ -122,6 +127,11 @@ def test_tasks_that_were_trained_on_are_refused(
     seen = str(read_split("dark/tiny-v0").train[0])
     assert main(["in-context", str(root / "ad"), "--quiet", "--tasks", seen]) == 2
     assert f"task {seen} was trained on" in capsys.readouterr().err
+    room = ["--env", "Darkroom-v0", "--option", "size=3", "--tasks", seen, "--quiet"]
+    assert main(["in-context", str(root / "ad"), *room]) == 2
+    assert f"task {seen} was trained on" in capsys.readouterr().err
+    keys = ["--env", "DarkKeyToDoor-v0", "--option", "size=3", "--tasks", seen, "--quiet"]
+    assert main(["in-context", str(root / "ad"), *keys]) == 0  # a task of that number, but another
 
 
 def test_policies_of_different_sets_need_a_set_that_is_named(
