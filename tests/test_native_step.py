@@ -20,7 +20,7 @@ from decision_policies.contexts import (
     make_context,
 )
 from decision_policies.learning.optimisation import make_optimizer
-from decision_policies.models import TokenModel, native_runner
+from decision_policies.models import TokenModel, native_check, native_runner
 from decision_policies.models.native_step import ACTIVATIONS
 from decision_policies.models.numpy_activations import ACTIVATE
 from decision_policies.ops.backends import backends
@@ -115,7 +115,7 @@ def test_models_that_are_not_known_act_by_torch(caplog: pytest.LogCaptureFixture
 @pytest.mark.usefixtures("library_is_there")
 def test_a_step_that_differs_from_its_model_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("DeMa")
-    monkeypatch.setattr(native_runner, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(native_check, "TOLERANCE", 1e-12)
     assert native_runner.native_step(model.train()) is None
     assert model.training
 

@@ -50,10 +50,13 @@ SPACES: list[tuple[gym.Space[Any], gym.Space[Any]]] = [
 
 
 def model_of(
-    name: str, observation: gym.Space[Any] = BOX, action: gym.Space[Any] = SPACES[0][1]
+    name: str | SequenceAlgorithm,
+    observation: gym.Space[Any] = BOX,
+    action: gym.Space[Any] = SPACES[0][1],
 ) -> SequenceModel:
     """Make a model with weights and statistics that are nothing special."""
-    model = SYSTEMS[name].make_policy(observation, action, target_return=50.0).model
+    algorithm = SYSTEMS[name] if isinstance(name, str) else name
+    model = algorithm.make_policy(observation, action, target_return=50.0).model
     shape = torch.Size(model_shape(observation))
     model.set_statistics(torch.linspace(-1, 1, shape.numel()).view(shape), torch.full(shape, 1.7))
     generator = torch.Generator().manual_seed(0)
@@ -64,10 +67,25 @@ def model_of(
 
 
 class Life:
-    """Random steps of n rows that begin anew, or are idle, by a chance."""
+    """Random steps of n rows that begin anew, or are idle, by a chance.
 
-    def __init__(self, model: SequenceModel, rows: int, seed: int = 0, chance: float = 0.2) -> None:
-        self.model, self.rows, self.chance = model, rows, chance
+    Args:
+        model: The model.
+        rows: Number n of rows.
+        seed: Of everything.
+        chance: Of a row that its episode ends, and of the others that they are idle.
+        forgets: Chance of a row whose episode ends that it forgets all.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        rows: int,
+        seed: int = 0,
+        chance: float = 0.2,
+        forgets: float = 1.0,
+    ) -> None:
+        self.model, self.rows, self.chance, self.forgets = model, rows, chance, forgets
         self.rng = np.random.default_rng(seed)
         self.first = True
         self.clock = np.zeros(rows, np.int64)
@@ -80,9 +98,10 @@ class Life:
             action = torch.from_numpy(sample(rng, spec.action_space, n))
             executed = Executed(action, torch.from_numpy(rng.normal(size=n).astype(np.float32)))
             self.clock += 1
-            clear = rng.random(n) < self.chance
-            self.clock[clear] = 0
-            idle = ~clear & (rng.random(n) < self.chance)
+            ended = rng.random(n) < self.chance
+            self.clock[ended] = 0
+            clear = ended & (rng.random(n) < self.forgets)
+            idle = ~ended & (rng.random(n) < self.chance)
         self.first = False
         if isinstance(spec.observation_space, spaces.Dict):
             drawn = rng.normal(size=(n, *model_shape(spec.observation_space))).astype(np.float32)

@@ -8,7 +8,8 @@ that may start their episodes at different times. They differ in what the model 
 - `NativeContext`, `NativeWindowContext`, `NativeStaggeredContext`: the same by the native library,
   for the models it knows; without the library, NumPy carries the states of a few rows, and torch
   those of many, and encodes windows, whose tokens are many.
-- `LifetimeContext`: the same after the best past episodes, which are encoded again at each end.
+- `LifetimeContext`: the same after the best past episodes, which are encoded again at each end;
+  `NativeLifetimeContext`: by the native library.
 - `StaggeredContext`: between K / 2 and K steps, in two states that restart in turn: O(1) a step,
   and never more steps than training saw.
 """
@@ -19,11 +20,14 @@ from decision_policies.contexts.context import Context, Executed
 from decision_policies.contexts.lifetime import LifetimeContext
 from decision_policies.contexts.native import (
     NativeContext,
+    NativeLifetimeContext,
     NativeStaggeredContext,
     NativeWindowContext,
 )
 from decision_policies.contexts.recurrent import RecurrentContext, StaggeredContext
 from decision_policies.contexts.window import WindowContext
+from decision_policies.models.hybrid import HybridModel
+from decision_policies.models.hybrid_runner import hybrid_steps
 from decision_policies.models.model import SequenceModel
 from decision_policies.models.native_runner import native_step
 from decision_policies.ops.native.library import native
@@ -41,6 +45,7 @@ __all__ = [
     "Executed",
     "LifetimeContext",
     "NativeContext",
+    "NativeLifetimeContext",
     "NativeStaggeredContext",
     "NativeWindowContext",
     "RecurrentContext",
@@ -60,7 +65,10 @@ def make_context(model: SequenceModel, rows: int, inference: Inference) -> Conte
     """
     length = model.spec.context_length
     if inference == "recurrent" and model.spec.context_episodes is not None:
-        return LifetimeContext(model, rows, model.spec.context_episodes)
+        episodes = model.spec.context_episodes
+        if isinstance(model, HybridModel) and hybrid_steps(model) is not None:
+            return NativeLifetimeContext(model, rows, episodes)
+        return LifetimeContext(model, rows, episodes)
     if inference == "window":
         step = None if native().library is None else native_step(model, length)
         tokens = length * model.spec.tokens_per_step

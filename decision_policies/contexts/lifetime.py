@@ -66,20 +66,28 @@ class LifetimeContext(RecurrentContext):
         if executed is None or self.last is None:
             return super()._next(executed, clear, step, idle)
         last = self.last
-        known = (last.observations, *executed, last.returns_to_go, last.timesteps)
-        self._note(Steps(*known), idle)
-        ended = (step.timesteps == 0).cpu().numpy()
-        if clear is not None:
-            ended |= clear
+        ended = self._move_on(last, executed, clear, step, idle)
         if not ended.any():
             return super()._next(executed, None, step, idle)
-        self._keep(ended)
-        for row in () if clear is None else np.flatnonzero(clear):
-            self.kept[row].clear()
         state = self.state
         if not ended.all():
             state = self.model.commit(*executed, last, state)
         return self.model.act(step, self._encoded(ended, state))
+
+    def _move_on(
+        self, last: Step, executed: Executed, clear: Rows | None, step: Step, idle: Rows | None
+    ) -> Rows:
+        """Take in the last step, and say which rows' episodes have ended with it, (n,)."""
+        known = (last.observations, *executed, last.returns_to_go, last.timesteps)
+        self._note(Steps(*known), idle)
+        ended: Rows = (step.timesteps == 0).cpu().numpy()
+        if clear is not None:
+            ended |= clear
+        if ended.any():
+            self._keep(ended)
+        for row in () if clear is None else np.flatnonzero(clear):
+            self.kept[row].clear()
+        return ended
 
     def _note(self, step: Steps, idle: Rows | None) -> None:
         """Append a step; of rows that are idle, the steps before move up instead."""

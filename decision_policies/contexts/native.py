@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from decision_policies.batch import Prediction, Step
 from decision_policies.contexts.context import Context, Executed, Rows
+from decision_policies.contexts.lifetime import LifetimeContext
 from decision_policies.contexts.recurrent import StaggeredContext
+from decision_policies.models.hybrid import HybridModel
+from decision_policies.models.hybrid_runner import HybridRunner
 from decision_policies.models.model import SequenceModel
 from decision_policies.models.native_runner import NativeRunner
 
@@ -55,6 +59,38 @@ class NativeWindowContext(NativeContext):
 
     def __init__(self, model: SequenceModel, rows: int, length: int) -> None:
         self.runner = NativeRunner(model, rows, length)
+
+
+class NativeLifetimeContext(LifetimeContext):
+    """The same as `LifetimeContext` of a hybrid model to rounding.
+
+    Args:
+        model: A hybrid model that has native steps.
+        rows: Number n of rows.
+        episodes: Number of episodes in a context, the present one included.
+    """
+
+    def __init__(self, model: HybridModel, rows: int, episodes: int) -> None:
+        super().__init__(model, rows, episodes)
+        self.runner = HybridRunner(model, rows)
+
+    def advance(
+        self, executed: Executed | None, clear: Rows | None, step: Step, idle: Rows | None = None
+    ) -> Prediction:
+        """Advance the memory by one step; see `Context.advance`."""
+        runner, last = self.runner, self.last
+        runner.refresh()
+        if executed is not None and last is not None:
+            ended = self._move_on(last, executed, clear, step, idle)
+            runner.done(*executed, idle)
+            rows = np.flatnonzero(ended if idle is None else ended & ~idle).tolist()
+            if rows:
+                runner.encode(rows, [self.kept[row] for row in rows])
+        prediction = Prediction(torch.from_numpy(runner.run(step, idle)))
+        self.last = step
+        if idle is not None and last is not None:
+            self.last = last.where(torch.from_numpy(idle), step)
+        return prediction
 
 
 class NativeStaggeredContext(StaggeredContext):

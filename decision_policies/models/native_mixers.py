@@ -33,6 +33,7 @@ from decision_policies.models.native_step import (
 from decision_policies.nets import (
     Attention,
     Chain,
+    ChunkAttention,
     DenseWindow,
     Fuse,
     LocalMamba,
@@ -50,7 +51,11 @@ def write_mixer(step: NativeStep, mixer: Mixer, x: Buffer, width: int) -> Buffer
     Only the last token is read in the end, so from the last layer that mixes tokens on only its
     outputs are computed.
     """
-    layers = list(_layers(mixer))
+    return write_layers(step, list(layers_of(mixer)), x, width)
+
+
+def write_layers(step: NativeStep, layers: list[Mixer], x: Buffer, width: int) -> Buffer:
+    """Write layers that follow one another; see `write_mixer`."""
     narrow = max((i for i, layer in enumerate(layers) if not layer.tokenwise), default=0)
     for index, layer in enumerate(layers):
         last = int(index >= narrow)
@@ -82,11 +87,11 @@ def _write_inner(step: NativeStep, mixer: Mixer, y: Buffer, x: Buffer, **slots: 
     write(step, mixer, y, x, **slots)
 
 
-def _layers(mixer: Mixer) -> Iterator[Mixer]:
+def layers_of(mixer: Mixer) -> Iterator[Mixer]:
     """Go through the layers of nested chains."""
     if type(mixer) is Chain:
         for layer in mixer.layers:
-            yield from _layers(cast(Mixer, layer))
+            yield from layers_of(cast(Mixer, layer))
     else:
         yield mixer
 
@@ -247,6 +252,7 @@ def _write_fuse(step: NativeStep, block: Fuse, y: Buffer, x: Buffer, last: int, 
 
 _WRITERS: dict[type[Mixer], Callable[..., None]] = {
     Attention: _write_attention,
+    ChunkAttention: _write_attention,
     DenseWindow: _write_dense_window,
     Fuse: _write_fuse,
     LocalMamba: _write_local,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
 from typing import Any, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -15,21 +13,25 @@ from torch import Tensor
 from decision_policies.batch import Step
 from decision_policies.models.encoders import IndexEncoder, VectorEncoder
 from decision_policies.models.heads import ContinuousHead, DiscreteHead
+from decision_policies.models.hybrid import HybridModel
 from decision_policies.models.model import SequenceModel, TokenModel
+from decision_policies.models.native_call import NativeCall
+from decision_policies.models.native_check import (
+    agrees,
+    any_action,
+    evaluating,
+    some_observations,
+    tell,
+)
 from decision_policies.models.native_step import Floats, NativeStep, NotNativeError
 from decision_policies.models.native_writing import written
 from decision_policies.models.numpy_plan import Rows
 from decision_policies.models.numpy_step import NumpyStep
-from decision_policies.ops.native.library import function, native
-from decision_policies.spaces import model_shape
+from decision_policies.ops.native.library import native
 from decision_policies.tree import State
-
-TOLERANCE = 1e-4
-"""Largest difference from the model itself that the check before the first use lets pass."""
 
 _KNOWN: WeakKeyDictionary[SequenceModel, dict[int, NativeStep]] = WeakKeyDictionary()
 """Steps by the number of steps of their windows."""
-_TOLD: WeakSet[SequenceModel] = WeakSet()
 
 
 class NativeRunner:
@@ -58,7 +60,7 @@ class NativeRunner:
         copies: int = 1,
         step: NativeStep | None = None,
     ) -> None:
-        self.model = cast(TokenModel, model)
+        self.model = cast(TokenModel | HybridModel, model)
         self.window, self._steps = window, window or 1
         self._shape, rows = (copies, rows), copies * rows
         self.step = step or self._found()
@@ -76,10 +78,10 @@ class NativeRunner:
 
     def __reduce__(self) -> tuple[Any, ...]:
         copies, rows = self._shape
-        return _revived, (self.model, rows, self.window, copies, self._memory)
+        return _revived, (self.model, rows, self.window, copies, self.memory)
 
     @property
-    def _memory(self) -> tuple[NDArray[Any], ...]:
+    def memory(self) -> tuple[NDArray[Any], ...]:
         """All that is carried from one run to the next."""
         return self.state, self.fresh, self.counts, self._input, self._before, self._now
 
@@ -90,8 +92,16 @@ class NativeRunner:
             RuntimeError: The model can no longer act natively: it was moved, or has another type.
         """
         if not self.step.current():
-            self.step = self._found()
-            self._bind()
+            self.take(self._found())
+
+    def take(self, step: NativeStep) -> None:
+        """Go on with another step of the same model."""
+        self.step = step
+        self._bind()
+
+    def view(self, name: str) -> Floats:
+        """Where the latest step takes in that modality, (copies, n, width)."""
+        return self._views[name]
 
     def _found(self) -> NativeStep:
         try:  # without the library a window is run step by step
@@ -119,16 +129,9 @@ class NativeRunner:
             rows = Rows(values[:, -1], before[:, -1], now[:, -1], state, self._output)
             self._numpy = NumpyStep(step, rows)
             return
-        self._ops = np.array(step.ops, np.int64)
-        self._scratch = np.zeros(step.scratch, np.float32)
-        between = step.size if self.window is None else 0
-        arrays = (self._input, self._before, self._now, self.counts, self.fresh, self.state)
-        slots = [self._ops.ctypes.data, len(step.ops), step.done, step.given, *self._input.shape]
-        slots += [step.size, between, step.chunk, *(x.ctypes.data for x in arrays)]
-        slots += [self._scratch.ctypes.data]
-        slots += [step.parameters, self._output.ctypes.data]
-        self._slots = (ctypes.c_int64 * len(slots))(*slots)
-        self._call = function("policy_step")
+        clocks = (self._before, self._now)
+        arrays = (self._input, self.counts, self.fresh, self.state, self._output)
+        self._call = NativeCall(step, *arrays, clocks)
 
     def move_on(self, clear: NDArray[np.bool_] | None) -> None:
         """Make room for the next step; some rows begin anew with it, (n,)."""
@@ -197,7 +200,7 @@ class NativeRunner:
             skipped = None if self.window is not None else idle
             if skipped is not None:
                 self.counts[skipped] = 0
-            self._call(self._slots)
+            self._call()
             if skipped is not None:
                 self.counts[skipped] = 1
         elif self.window is None:
@@ -225,7 +228,7 @@ def _revived(
 ) -> NativeRunner:
     """Make a runner again from a copy: addresses are nothing to be copied."""
     runner = NativeRunner(model, rows, window, copies)
-    for mine, copied in zip(runner._memory, memory, strict=True):
+    for mine, copied in zip(runner.memory, memory, strict=True):
         mine[:] = copied
     return runner
 
@@ -246,9 +249,7 @@ def native_step(model: SequenceModel, steps: int = 1) -> NativeStep | None:
     try:
         return _known_step(model, steps)
     except NotNativeError as reason:
-        if model not in _TOLD:
-            _TOLD.add(model)
-            logging.getLogger(__name__).info("the model acts by torch: %s", reason)
+        tell(model, reason)
         return None
 
 
@@ -263,12 +264,8 @@ def _known_step(model: SequenceModel, steps: int) -> NativeStep:
         return known[steps]
     known.pop(steps, None)
     step = written(model, steps)
-    learning = [module for module in model.modules() if module.training]
-    try:
-        _check(step, cast(TokenModel, model.eval()), steps)
-    finally:
-        for module in learning:
-            module.training = True
+    with evaluating(model):
+        _check(step, cast(TokenModel, model), steps)
     known[steps] = step
     return step
 
@@ -283,11 +280,11 @@ def _check(step: NativeStep, model: TokenModel, steps: int) -> None:
     rng = np.random.default_rng(0)  # of numpy: torch's defaults may be of another type or device
     runner = NativeRunner(model, 2, None if steps == 1 else steps, step=step)
     state: State = model.initial_state(2)
-    action, reward = _any_action(model), torch.from_numpy(np.ones(2, np.float32))
+    action, reward = any_action(model), torch.from_numpy(np.ones(2, np.float32))
     last: Step | None = None
     for t in range(3 if steps == 1 else min(3, steps)):
         returns = torch.from_numpy(rng.random(2, np.float32))
-        now = Step(_some_observations(model, rng), returns, torch.from_numpy(np.full(2, t)))
+        now = Step(some_observations(model, rng), returns, torch.from_numpy(np.full(2, t)))
         runner.move_on(None)
         runner.given(now)
         if last is None:
@@ -296,27 +293,5 @@ def _check(step: NativeStep, model: TokenModel, steps: int) -> None:
             runner.done(action, reward)
             exact, state = model.commit_and_act(action, reward, last, now, state)
         last = now
-        error = np.abs(runner.run() - exact.action.numpy()).max()
-        if not exact.action.isfinite().all():
-            return  # weights that make no sense are for the policy to report, as of any model
-        if not error <= TOLERANCE * max(1.0, float(exact.action.abs().max())):
-            raise NotNativeError(f"its step as it was written down differs by {error}")
-
-
-def _any_action(model: TokenModel) -> Tensor:
-    """Give an action that is possible, for two rows."""
-    if isinstance(model.head, ContinuousHead):
-        return model.head.center.repeat(2, 1).view(2, *model.head.space.shape)
-    assert isinstance(model.head, DiscreteHead)
-    return torch.from_numpy(np.full(2, int(model.head.space.start)))
-
-
-def _some_observations(model: TokenModel, rng: np.random.Generator) -> Tensor:
-    """Draw observations like the data's, of two rows."""
-    encoder = model.embedding.observation
-    if isinstance(encoder, IndexEncoder):
-        return torch.from_numpy(np.full(2, encoder.start))
-    assert isinstance(encoder, VectorEncoder)
-    drawn = torch.from_numpy(rng.normal(size=(2, len(encoder.mean))).astype(np.float32))
-    shape = model_shape(model.spec.observation_space)
-    return (drawn * encoder.std + encoder.mean).view(2, *shape)
+        if not agrees(runner.run(), exact.action):
+            return

@@ -28,7 +28,7 @@ HEADER = 16
 """Floats before the keys that a row keeps, as in `native/attend.h`: the number of tokens so far, as
 an integer of 64 bits."""
 
-EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND, MODAL, BAND = range(11)
+EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND, MODAL, BAND, PLACE = range(12)
 ACTIVATIONS = ("none", "tanh", "softplus", "relu", "gelu", "gelu_tanh")
 BEFORE, NOW = 1, 2
 SLOTS = (
@@ -64,6 +64,7 @@ class NativeStep:
         done: Tokens of a step's end.
         given: Tokens of what is known of the next step.
         chunk: Steps that go through the network together, at most.
+        prompt: Whether a row that begins has a prompt in place of the last step's last token.
         ops: The operations, (count, slots).
         arrays: What their addresses point to.
         rooms: The buffers, in the order of their offsets.
@@ -80,6 +81,7 @@ class NativeStep:
     done: int
     given: int
     chunk: int = 1
+    prompt: bool = False
     ops: list[list[int]] = field(default_factory=list)
     arrays: list[NDArray[np.generic]] = field(default_factory=list)
     rooms: list[Buffer] = field(default_factory=list)
@@ -89,10 +91,15 @@ class NativeStep:
     parameters: int = 0
     parts: dict[str, slice] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
-    copies: list[Tensor] = field(default_factory=list)
-    version: int = 0
+    copies: list[Tensor] = field(init=False)
+    version: int = field(init=False)
     _taken: list[Buffer] = field(default_factory=list)
     _free: list[Buffer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Note the weights that are going to be written down."""
+        self.copies = [x.detach().clone() for x in self.tensors]
+        self.version = version_of(self.tensors)
 
     @property
     def attends(self) -> bool:
@@ -165,6 +172,12 @@ class NativeStep:
         """Make room in scratch memory, and give its offset."""
         self.scratch += count
         return self.scratch - count
+
+    def takes(self, name: str, floats: int) -> slice:
+        """Make room in a row's input under a name, and give its columns."""
+        columns = self.parts[name] = slice(self.width, self.width + floats)
+        self.width = columns.stop
+        return columns
 
     def remembered(self, floats: int) -> int:
         """Make room in a row's state, and give its offset."""

@@ -231,6 +231,27 @@ static void band(const struct group *g, const struct op *op) {
         }
 }
 
+/* Put the prompt in front of a chunk that begins, and add to each token what tells its place there.
+ *
+ * The input holds the prompt in the columns from `from` on, and in column `extra` the steps that the
+ * chunk has had; `to` holds the tokens.
+ */
+static void place(const struct group *g, const struct op *op) {
+    const struct step *s = g->step;
+    const int64_t each = s->done + s->given;
+    for (int r = 0; r < g->rows; r++) {
+        const float *in = s->input + ((g->first + r) * s->steps + g->from) * s->width;
+        const int64_t before = 1 + (int64_t)in[op->extra] * each - s->done + g->skipped;
+        for (int t = 0; t < g->tokens; t++) {
+            float *x = at(g, op->to, op->to_row, op->to_token, r, t);
+            const int64_t here = within(before + t, 0, op->places - 1);
+            if (t == 0 && s->fresh[g->first + r])
+                memcpy(x, in + op->from, sizeof(float) * (size_t)op->out);
+            for (int64_t i = 0; i < op->out; i++) x[i] += op->weight[here * op->out + i];
+        }
+    }
+}
+
 static void run(const struct group *g) {
     const struct step *s = g->step;
     for (int64_t i = 0; i < s->count; i++) {
@@ -244,6 +265,7 @@ static void run(const struct group *g) {
             case ATTEND: attend(g, op); break;
             case MODAL: modal(g, op); break;
             case BAND: band(g, op); break;
+            case PLACE: place(g, op); break;
             default: pointwise(g, op); break;
         }
     }
@@ -279,7 +301,7 @@ EXPORT void NAMED(policy_step, ISA)(const struct step *s) {
         for (int64_t done = 0; done < count; done += g.steps, fresh = 0) {
             g.steps = (int)(count - done < s->chunk ? count - done : s->chunk);
             g.from = s->steps - count + done;
-            g.skipped = fresh ? (int)s->done : 0;
+            g.skipped = fresh ? (int)(s->done - s->prompt) : 0;
             g.tokens = g.steps * each - g.skipped;
             run(&g);
         }

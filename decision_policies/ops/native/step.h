@@ -10,7 +10,7 @@
 
 _Static_assert(sizeof(void *) == 8, "the caller fills the structs as arrays of 64-bit slots");
 
-enum code { EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND, MODAL, BAND };
+enum code { EMBED, LOOKUP, LINEAR, NORM, CONVOLVE, SILU, SCAN, WINDOW, ATTEND, MODAL, BAND, PLACE };
 
 enum activation { NONE, TANH, SOFTPLUS, RELU, GELU, GELU_TANH };
 
@@ -21,7 +21,7 @@ struct op {
     int64_t to, to_row, to_token;       /* output */
     int64_t in, out;                    /* widths; SCAN: states and channels; WINDOW: tokens and width;
                                            ATTEND: heads and width; MODAL: taps and width; BAND: as SCAN */
-    const float *weight, *bias;         /* SCAN, BAND: decay rates times log2(e), and D */
+    const float *weight, *bias;         /* PLACE: a vector for each place in a chunk; SCAN, BAND: decay rates times log2(e), and D */
     int64_t activation, add;            /* add: to what the output holds */
     int64_t state;                      /* offset into a row's state */
     int64_t token;   /* EMBED, LOOKUP: which token they make; SCAN: where z is; ATTEND: tokens seen;
@@ -30,7 +30,7 @@ struct op {
     int64_t extra;   /* EMBED, LOOKUP: clock (0 none, 1 last step's, 2 this one's); SCAN: where u is;
                         ATTEND: where scores go; BAND: where B and C are in a token */
     const float *table; /* EMBED, LOOKUP: what is added for the clock; NORM: epsilon, one float */
-    int64_t places;     /* rows of the table; ATTEND: tokens that are kept; BAND: tokens that are seen */
+    int64_t places;     /* rows of the table, or PLACE: of the weight; ATTEND: tokens that are kept; BAND: tokens that are seen */
 };
 
 struct step {
@@ -40,6 +40,8 @@ struct step {
     int64_t rows, steps, width; /* rows; steps that the input has room for; floats of one */
     int64_t size, between;     /* floats of a row's state, and from it to the next row's: 0 where all
                                   begin anew, and one serves them all */
+    int64_t prompt;            /* whether a row that begins has a prompt in place of the last step's last
+                                  token, which PLACE puts there */
     int64_t chunk;             /* steps that go through the network together, at most */
     const float *input;        /* (rows, steps, width), the last steps at the end */
     const int64_t *before, *now; /* (rows, steps): clocks */
