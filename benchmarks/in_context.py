@@ -35,8 +35,8 @@ from decision_policies.data.histories import HistorySampler  # noqa: E402
 
 Call = Callable[[], None]
 
-SHAPES = (Shape(10, 20, 5), Shape(4, 500, 20), Shape(4, 1000, 20), Shape(4, 4000, 20))
-"""The published contexts of grids, large grids and MuJoCo, and near the longest that AD takes."""
+SHAPES = (Shape(10, 20, 5), Shape(4, 500, 20), Shape(4, 1000, 20), Shape(4, 5000, 20))
+"""The published contexts of grids, large grids and MuJoCo, and one five times as long."""
 
 GROWTH = (Shape(5, 40, 20), Shape(5, 800, 20))
 """Contexts of 200 and 4000 steps in equally many episodes, so that borders ask for as much."""

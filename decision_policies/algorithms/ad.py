@@ -48,7 +48,7 @@ class AD(SequenceAlgorithm):
         may slide over it.
     """
 
-    context_length: int = setting(100, 1, 16384)
+    context_length: int = setting(100, 1, 65536)
     backbone: Literal["transformer", "mamba"] = "transformer"
     d_model: int = setting(64, 1, 8192)
     n_layers: int = setting(4, 1, 128)
