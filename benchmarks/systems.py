@@ -8,16 +8,24 @@ torch.set_num_threads(1)
 
 from benchmarks.acting import ACTION, CALLS, OBSERVATION, OTHERS, acting  # noqa: E402
 from benchmarks.timing import paired  # noqa: E402
-from decision_policies import DeMa, SequenceAlgorithm, SequencePolicy, backends  # noqa: E402
+from decision_policies import (  # noqa: E402
+    AD,
+    DeMa,
+    DMHybrid,
+    SequenceAlgorithm,
+    SequencePolicy,
+    backends,
+)
 from decision_policies.contexts import (  # noqa: E402
     Context,
+    LifetimeContext,
     RecurrentContext,
     StaggeredContext,
     WindowContext,
 )
 from decision_policies.spec import Inference  # noqa: E402
 
-SYSTEMS: tuple[type[SequenceAlgorithm], ...] = (DeMa, *OTHERS)
+SYSTEMS: tuple[type[SequenceAlgorithm], ...] = (DeMa, *OTHERS, AD, DMHybrid)
 MODES: tuple[Inference, ...] = ("recurrent", "staggered", "window")
 
 
@@ -37,6 +45,8 @@ def context_of(policy: SequencePolicy) -> Context:
         return WindowContext(model, 1, length)
     if policy.inference == "staggered":
         return StaggeredContext(RecurrentContext(model, 2), 1, length)
+    if policy.spec.context_episodes is not None:
+        return LifetimeContext(model, 1, policy.spec.context_episodes)
     return RecurrentContext(model, 1)
 
 
@@ -47,7 +57,8 @@ def main(repeats: int = 15, systems: tuple[type[SequenceAlgorithm], ...] = SYSTE
     print(f"{'system':8} {'inference':10} {'as it acts':>11} {'by torch':>11}")
     for system in systems:
         made = system(seed=0, device="cpu").make_policy(OBSERVATION, ACTION, target_return=3000.0)
-        for inference in MODES:
+        lasting = made.spec.memory == "lifetime"  # what is remembered is more than a window
+        for inference in MODES[:1] if lasting else MODES:
             ours = made.fork(inference=inference)
             timing = paired(acting(ours, 1), acting(by_torch(ours), 1), repeats, warmup=3)
             print(
