@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from decision_policies.errors import CheckpointError
 from decision_policies.spaces import LARGEST
@@ -142,3 +142,8 @@ def asked_for(word: str, returns: ReturnStatistics | None) -> float:
     if found["top"]:
         return returns.mean_top(float(found["top"]))
     return returns.percentile(float(found["percent"] or 100))
+
+
+def largest(values: NDArray[np.float32]) -> float:
+    """Find the largest absolute value of at least one, without a copy of all."""
+    return float(max(-values.min(), values.max()))

@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
-from decision_policies import DMHybrid, Histories, SequencePolicy, Trajectories
+from decision_policies import (
+    AD,
+    DT,
+    DMHybrid,
+    Histories,
+    SequenceAlgorithm,
+    SequencePolicy,
+    Trajectories,
+)
 from decision_policies.batch import Window
 from decision_policies.contexts import LifetimeContext
 from decision_policies.data import SortedEpisodesSampler, SubgoalRule
@@ -45,6 +54,23 @@ def hybrid(kind: str = "box-discrete", **changes: Any) -> HybridModel:
     model = DMHybrid(**{**TINY, **changes}).make_policy(*SPACES[kind], return_scale=2.0).model
     assert isinstance(model, HybridModel)
     return model
+
+
+@pytest.mark.parametrize(("system", "scale"), [(DMHybrid, 2.0), (AD, 2.0), (DT, 4.6)])
+def test_what_is_seen_is_divided_by_the_largest_of_its_kind(
+    system: type[SequenceAlgorithm], scale: float
+) -> None:
+    """Rewards by rewards, since by the returns of long episodes they would be too small to see."""
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    rewards = np.array([-1.0, -2.0, *[1.0] * 23])
+    episode = {"observations": np.zeros((26, 2)), "actions": np.zeros(25, int), "rewards": rewards}
+    data = Trajectories.from_episodes([episode] * 2, space, spaces.Discrete(2))
+    sizes: dict[str, Any] = {"d_model": 8, "n_heads": 2, "n_layers": 1, "batch_size": 2, "seed": 0}
+    if system is DMHybrid:
+        sizes["context_episodes"] = 2
+    learnt = system(**sizes).learn(data, 1)
+    assert learnt.policy is not None
+    assert learnt.policy.spec.return_scale == pytest.approx(scale)
 
 
 def naive_chunks(times: list[int], length: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from decision_policies.learning.stored import Stored
 from decision_policies.learning.training import Precision, Training
 from decision_policies.models.model import SequenceModel
 from decision_policies.policy import SequencePolicy
-from decision_policies.returns import ReturnStatistics, asked_for, check_word
+from decision_policies.returns import ReturnStatistics, asked_for, check_word, largest
 from decision_policies.spec import Inference, Modality, ReturnMode, SequenceSpec
 
 
@@ -54,8 +54,8 @@ class SequenceAlgorithm(Stored, ABC):
         ema_decay: Act with a moving average of the trained weights: what remains of it at an
             update, such as 0.998. None: act with the trained weights themselves.
         return_scale: Returns-to-go are divided by this; None is a fifth of the largest absolute
-            return-to-go of the data. A model follows what it is asked for only if it can tell
-            returns apart; divided by the largest itself, it hardly can.
+            return-to-go of the data: divided by the largest itself, a model can hardly tell returns
+            apart. Systems that remember episodes see rewards, divided by the largest absolute one.
         balance_returns: Draw good and poor episodes equally often; see `BalancedSampler`.
         return_mode: What each step asks for: "decrement", the return still to go, which rewards
             lower; "constant", the whole episode's return: no reward is then needed to act;
@@ -306,7 +306,7 @@ class SequenceAlgorithm(Stored, ABC):
         data = self.select(as_trajectories(dataset if histories is None else histories))
         sb3.check_env(self.env, data.observation_space, data.action_space)
         if self.policy is None:
-            scale = float(max(-data.returns_to_go.min(), data.returns_to_go.max())) / 5
+            scale = largest(data.rewards) if histories else largest(data.returns_to_go) / 5
             self.make_policy(
                 data.observation_space,
                 data.action_space,

@@ -66,7 +66,13 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
         "repeats": 4,
         "episodes": 24,
     },
-    "key-to-door": {"env_id": "DarkKeyToDoor-v0", "tasks": 256, "repeats": 2, "episodes": 20},
+    "key-to-door": {
+        "env_id": "DarkKeyToDoor-v0",
+        "learner": "sweep",
+        "tasks": 256,
+        "repeats": 2,
+        "episodes": 10,
+    },
     "large-darkroom": {
         "env_id": "LargeDarkroom-v0",
         "learner": "rows",
