@@ -22,7 +22,12 @@ from decision_policies import (
     tree,
 )
 from decision_policies.batch import Window
-from decision_policies.contexts import LifetimeContext, NativeWindowContext, WindowContext
+from decision_policies.contexts import (
+    LifetimeContext,
+    NativeLifetimeContext,
+    NativeWindowContext,
+    WindowContext,
+)
 from decision_policies.data.histories import Histories
 
 
@@ -167,7 +172,13 @@ class Lifetime:
         """Count the bytes of the tensors that the session holds."""
         assert self.policy._session is not None
         context = self.policy._session.context
-        assert isinstance(context, LifetimeContext)
-        steps = [*context.steps, *(episode for row in context.kept for episode in row)]
-        tensors = [*tree.leaves(context.state), *(x for values in steps for x in values)]
-        return sum(x.numel() * x.element_size() for x in tensors)
+        assert isinstance(context, LifetimeContext | NativeLifetimeContext)
+        episodes = [past for row in context.episodes.past for past in row]
+        if context.episodes.room is not None:
+            episodes.append(context.episodes.room)
+        tensors = [x for values in episodes for x in values]
+        if isinstance(context, LifetimeContext):
+            tensors += tree.leaves(context.state)
+            return sum(x.nbytes for x in tensors)
+        arrays = context.runner.held
+        return sum(x.nbytes for x in tensors) + sum(x.nbytes for x in arrays)

@@ -19,9 +19,10 @@ from decision_policies import (
     SequenceAlgorithm,
     SequencePolicy,
     Trajectories,
+    contexts,
 )
 from decision_policies.batch import Window
-from decision_policies.contexts import LifetimeContext
+from decision_policies.contexts import LifetimeContext, NativeLifetimeContext
 from decision_policies.data import SortedEpisodesSampler, SubgoalRule
 from decision_policies.envs import TMaze
 from decision_policies.errors import DatasetError
@@ -194,9 +195,25 @@ def test_what_a_lifetime_keeps_is_bounded() -> None:
     play(policy, kind, 2, [4, 7, 2, 5, 3, 6])
     assert policy._session is not None
     context = policy._session.context
+    assert isinstance(context, LifetimeContext | NativeLifetimeContext)
+    episodes = context.episodes
+    assert [len(past) for past in episodes.past] == [2, 2]
+    for values in (x for past in episodes.past for steps in past for x in steps):
+        assert values.untyped_storage().nbytes() == values.nbytes  # nothing else is kept alive
+    assert episodes.room is not None
+    assert episodes.room.rewards.shape == (2, 16)  # of an episode of 7 steps
+    play(policy, kind, 2, [30])
+    assert episodes.room.rewards.shape == (2, 32)
+
+
+def test_the_state_of_a_lifetime_by_torch_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts, "hybrid_steps", lambda model: None)
+    kind = "box-discrete"
+    policy = DMHybrid(**TINY).make_policy(*SPACES[kind])
+    play(policy, kind, 2, [4, 7, 2])
+    assert policy._session is not None
+    context = policy._session.context
     assert isinstance(context, LifetimeContext)
-    assert [len(past) for past in context.kept] == [2, 2]
-    assert len(context.steps) <= 7
     sizes = {leaf.shape for leaf in _leaves(context.state)}
     play(policy, kind, 2, [30])
     assert {leaf.shape for leaf in _leaves(context.state)} == sizes

@@ -18,7 +18,7 @@ from decision_policies import DMHybrid
 from decision_policies.contexts import LifetimeContext, NativeLifetimeContext, make_context
 from decision_policies.models import HybridModel, SequenceModel, native_check
 from decision_policies.models.hybrid_runner import hybrid_steps
-from tests.kernels import reason
+from tests.kernels import forget, reason
 from tests.written_steps import SPACES, Life, alone, difference, model_of
 
 pytestmark = pytest.mark.usefixtures("looked_for_again")
@@ -141,16 +141,25 @@ def test_steps_that_differ_from_their_model_are_not_used(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("library_is_there")
-def test_without_the_library_torch_acts_and_a_copy_says_what_to_do(
+def test_without_the_library_torch_acts_and_a_pickle_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = hybrid()
-    ours, _ = both(model, 1)
-    held = pickle.dumps(ours)
-    assert reason(monkeypatch, "off")
-    assert type(make_context(model, 1, "recurrent")) is LifetimeContext
-    with pytest.raises(RuntimeError, match=r"by the native library.* policy\.reset\(\)"):
-        pickle.loads(held)
+    for name in ("odd", "published"):
+        model = hybrid(name)
+        ours, theirs = both(model, 3)
+        first = pickle.dumps(ours)
+        life = life_of(model, 3)
+        assert difference(ours, theirs, life, 25) < 2e-5
+        held = pickle.dumps(ours)
+        assert reason(monkeypatch, "off")
+        assert type(make_context(model, 1, "recurrent")) is LifetimeContext
+        again = pickle.loads(held)
+        assert type(again) is LifetimeContext
+        assert difference(again, theirs, life, 25) < 2e-5
+        new = pickle.loads(first)
+        assert new.last is None and not new.episodes.lengths.any()
+        monkeypatch.undo()
+        forget()
 
 
 @pytest.mark.usefixtures("library_is_there")

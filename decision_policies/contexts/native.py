@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from decision_policies.batch import Prediction, Step
 from decision_policies.contexts.context import Context, Executed, Rows
+from decision_policies.contexts.episodes import Episodes
 from decision_policies.contexts.lifetime import LifetimeContext
 from decision_policies.contexts.recurrent import StaggeredContext
 from decision_policies.models.hybrid import HybridModel
 from decision_policies.models.hybrid_runner import HybridRunner
 from decision_policies.models.model import SequenceModel
 from decision_policies.models.native_runner import NativeRunner
+from decision_policies.ops.native.library import native
 
 
 class NativeContext(Context):
@@ -61,8 +66,10 @@ class NativeWindowContext(NativeContext):
         self.runner = NativeRunner(model, rows, length)
 
 
-class NativeLifetimeContext(LifetimeContext):
+class NativeLifetimeContext(Context):
     """The same as `LifetimeContext` of a hybrid model to rounding.
+
+    Weights that change are taken over as by `NativeContext`.
 
     Args:
         model: A hybrid model that has native steps.
@@ -71,8 +78,13 @@ class NativeLifetimeContext(LifetimeContext):
     """
 
     def __init__(self, model: HybridModel, rows: int, episodes: int) -> None:
-        super().__init__(model, rows, episodes)
         self.runner = HybridRunner(model, rows)
+        self.episodes = Episodes(rows, episodes - 1)
+        self.last: Step | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        held = self.runner.held
+        return _lifetime_again, (self.runner.model, self.episodes, self.last, held)
 
     def advance(
         self, executed: Executed | None, clear: Rows | None, step: Step, idle: Rows | None = None
@@ -81,16 +93,29 @@ class NativeLifetimeContext(LifetimeContext):
         runner, last = self.runner, self.last
         runner.refresh()
         if executed is not None and last is not None:
-            ended = self._move_on(last, executed, clear, step, idle)
+            ended = self.episodes.move_on(last, executed, clear, step, idle)
             runner.done(*executed, idle)
             rows = np.flatnonzero(ended if idle is None else ended & ~idle).tolist()
             if rows:
-                runner.encode(rows, [self.kept[row] for row in rows])
+                runner.encode(rows, [self.episodes.past[row] for row in rows])
         prediction = Prediction(torch.from_numpy(runner.run(step, idle)))
         self.last = step
         if idle is not None and last is not None:
             self.last = last.where(torch.from_numpy(idle), step)
         return prediction
+
+
+def _lifetime_again(
+    model: HybridModel, episodes: Episodes, last: Step | None, held: list[NDArray[Any]]
+) -> Context:
+    """Make such a context again from a copy; where there is no library, torch encodes it anew."""
+    rows = len(episodes.lengths)
+    if native().library is None:
+        return LifetimeContext.of(model, episodes, last)
+    context = NativeLifetimeContext(model, rows, episodes.most + 1)
+    context.episodes, context.last = episodes, last
+    context.runner.hold(held)
+    return context
 
 
 class NativeStaggeredContext(StaggeredContext):

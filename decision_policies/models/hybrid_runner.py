@@ -73,13 +73,15 @@ class HybridRunner:
         self._prompts = np.zeros((rows, memory.parameters), np.float32)
         self._bind()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _revived, (self.model, len(self.clock), self._memory)
-
     @property
-    def _memory(self) -> tuple[NDArray[Any], ...]:
+    def held(self) -> list[NDArray[Any]]:
         """All that is carried from one run to the next."""
-        return self.state, self.paid, self.clock, *self.short.memory
+        return [self.state, self.paid, self.clock, *self.short.memory]
+
+    def hold(self, held: list[NDArray[Any]]) -> None:
+        """Go on with what another runner of this model and as many rows has held."""
+        for mine, other in zip(self.held, held, strict=True):
+            mine[:] = other
 
     def refresh(self) -> None:
         """Go on with the weights that the model has now.
@@ -183,14 +185,6 @@ def _sums(rewards: Floats, chunk: int) -> Floats:
 def _first_of(steps: int, chunk: int) -> Flags:
     """Mark the first of an episode's chunks."""
     return np.asarray(np.arange(0, steps, chunk) == 0)
-
-
-def _revived(model: HybridModel, rows: int, memory: tuple[NDArray[Any], ...]) -> HybridRunner:
-    """Make a runner again from a copy: addresses are nothing to be copied."""
-    runner = HybridRunner(model, rows)
-    for mine, copied in zip(runner._memory, memory, strict=True):
-        mine[:] = copied
-    return runner
 
 
 def hybrid_steps(model: SequenceModel) -> HybridSteps | None:
