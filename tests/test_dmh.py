@@ -202,8 +202,10 @@ def test_what_a_lifetime_keeps_is_bounded() -> None:
         assert values.untyped_storage().nbytes() == values.nbytes  # nothing else is kept alive
     assert episodes.room is not None
     assert episodes.room.rewards.shape == (2, 16)  # of an episode of 7 steps
-    play(policy, kind, 2, [30])
-    assert episodes.room.rewards.shape == (2, 32)
+    play(policy, kind, 2, [100])
+    assert episodes.room.rewards.shape == (2, 64)  # the others wait to be written
+    episodes.present(0)
+    assert episodes.room.rewards.shape == (2, 128)
 
 
 def test_the_state_of_a_lifetime_by_torch_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from decision_policies.batch import Step, Window
 from decision_policies.contexts.context import Executed, Rows
+
+WAITING = 64
+"""Steps that are written together."""
 
 
 class Steps(NamedTuple):
@@ -51,6 +55,7 @@ class Episodes:
         self.lengths = np.zeros(rows, np.int64)
         self.past: list[list[Steps]] = [[] for _ in range(rows)]
         self.room: Steps | None = None
+        self._waiting: list[Steps] = []
 
     def move_on(
         self, last: Step, executed: Executed, clear: Rows | None, step: Step, idle: Rows | None
@@ -68,7 +73,7 @@ class Episodes:
             The rows whose episodes have ended with it, (n,).
         """
         known = (last.observations, *executed, last.returns_to_go, last.timesteps)
-        self._note(Steps(*known), None if idle is None else ~idle)
+        self._note(Steps(*known), idle)
         ended: Rows = (step.timesteps == 0).cpu().numpy()
         if clear is not None:
             ended |= clear
@@ -84,37 +89,48 @@ class Episodes:
 
     def present(self, row: int) -> Steps:
         """Copy the steps of a row's present episode: a view would keep those of all rows alive."""
+        self._put_away()
         assert self.room is not None, "it has steps"
         return Steps(*(values[row, : self.lengths[row]].clone() for values in self.room))
 
-    def _note(self, step: Steps, rows: Rows | None) -> None:
-        """Put a step behind the present episode of some rows, None for all."""
-        longest = int(self.lengths.max()) + 1
-        if self.room is None or longest > self.room.rewards.shape[1]:
-            self.room = Steps(*(_grown(x, self.room, i) for i, x in enumerate(step)))
-        if rows is None and (self.lengths == self.lengths[0]).all():
-            for values, value in zip(self.room, step, strict=True):
-                values[:, longest - 1] = value
+    def _note(self, step: Steps, idle: Rows | None) -> None:
+        """Put a step behind the present episodes, but those of rows that are idle."""
+        if idle is None:
+            self._waiting.append(step)  # to put each away at once would take as long as to act
             self.lengths += 1
+            if len(self._waiting) == WAITING:
+                self._put_away()
             return
-        counted = np.ones(len(self.lengths), bool) if rows is None else rows
-        where = np.flatnonzero(counted)
-        device = step.rewards.device
-        index = torch.from_numpy(where).to(device)
-        places = torch.from_numpy(self.lengths[where]).to(device)
-        for values, value in zip(self.room, step, strict=True):
-            values[index, places] = value[index]
-        self.lengths[where] += 1
+        self._put_away()
+        self.lengths += ~idle
+        self._write([step], np.flatnonzero(~idle))
 
+    def _put_away(self) -> None:
+        """Write the steps that wait behind the others."""
+        if self._waiting:
+            self._write(self._waiting, np.arange(len(self.lengths)))
+            self._waiting = []
 
-def _grown(value: Tensor, room: Steps | None, field: int) -> Tensor:
-    """Make room for twice as many steps, with those that there are, for values (n, ...)."""
-    old = None if room is None else room[field]
-    size = 16 if old is None else 2 * old.shape[1]
-    new = value.new_empty(len(value), size, *value.shape[1:])
-    if old is not None:
-        new[:, : old.shape[1]] = old
-    return new
+    def _write(self, steps: list[Steps], rows: NDArray[np.intp]) -> None:
+        """Write the last steps of these rows."""
+        self._make_room(steps[0], int(self.lengths.max()))
+        assert self.room is not None, "it has just been made"
+        places = self.lengths[rows, None] - len(steps) + np.arange(len(steps))
+        device = steps[0].rewards.device
+        of, to = (torch.from_numpy(x).to(device) for x in (rows, places))
+        for values, new in zip(self.room, zip(*steps, strict=True), strict=True):
+            values[of[:, None], to] = torch.stack(new, 1)[of]
+
+    def _make_room(self, step: Steps, longest: int) -> None:
+        """Let there be room for that many steps, and for twice as many as before if for more."""
+        old, size = self.room, 16 if self.room is None else self.room.rewards.shape[1]
+        if old is not None and longest <= size:
+            return
+        while size < longest:
+            size *= 2
+        self.room = Steps(*(x.new_empty(len(x), size, *x.shape[1:]) for x in step))
+        for values, before in zip(self.room, old or (), strict=old is not None):
+            values[:, : before.shape[1]] = before
 
 
 def joined(pasts: list[list[Steps]]) -> Window:
