@@ -31,7 +31,7 @@ from benchmarks.lifetimes import (  # noqa: E402
 )
 from benchmarks.timing import interleaved, paired  # noqa: E402
 from decision_policies import SequenceAlgorithm  # noqa: E402
-from decision_policies.data.histories import HistorySampler  # noqa: E402
+from decision_policies.data import HistorySampler  # noqa: E402
 
 Call = Callable[[], None]
 

@@ -157,8 +157,8 @@ def evaluate_in_context(  # noqa: PLR0913 - as evaluate_policy
         >>> evaluate_in_context(policy, rooms, tasks=[3, {"goal": (1, 4)}], n_episodes=4).mean.shape
         (4,)
     """
-    if n_episodes < 1:
-        raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
+    if type(n_episodes) is not int or n_episodes < 1:
+        raise ValueError(f"n_episodes must be a whole number of at least 1, got {n_episodes!r}")
     wanted, seen = _listed(tasks, "tasks"), _listed(trained_on, "trained_on")
     if not wanted:
         raise ValueError("got no tasks: name at least one")

@@ -1,6 +1,9 @@
 """Learn to learn: in rooms never seen before, a policy gets better over episodes, weights fixed."""
 
 import argparse
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,6 @@ import torch
 from decision_policies import DMHybrid, Histories, evaluate_in_context
 from decision_policies.analysis import plot_in_context
 from decision_policies.envs import Darkroom
-from zoo.history_set import Recipe, make_histories
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--updates", type=int, default=600)
@@ -19,16 +21,13 @@ options = parser.parse_args()
 torch.set_num_threads(1)
 
 # How a searching learner found 80 goals of a dark 9 x 9 room; 16 of the goals are held out.
-recipe = Recipe(
-    env_id="Darkroom-v0",
-    dataset_id="darkroom/search-v0",
-    learner="search",
-    repeats=options.repeats,
-    episodes=20,
-    keep=20,
-    options={"observation": "box"},
+command = (
+    "-m decision_policies histories --env Darkroom-v0 --learner search --episodes 20 "
+    "--option observation=box --dataset darkroom/search-v0 --overwrite "
+    f"--repeats {options.repeats} --output"
 )
-folder = make_histories(recipe, options.folder, overwrite=True, progress=True)
+subprocess.run([sys.executable, *shlex.split(command), options.folder], check=True)
+folder = options.folder / "darkroom" / "search-v0"
 histories = Histories.from_minari(folder, cache=False)
 
 model = DMHybrid(

@@ -33,7 +33,7 @@ from benchmarks import (
 from benchmarks.ledger import Row
 from benchmarks.lifetimes import Shape
 from decision_policies import DeMa
-from decision_policies.data.histories import HistorySampler
+from decision_policies.data import HistorySampler
 from tests.kernels import reason
 
 

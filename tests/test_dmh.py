@@ -57,6 +57,33 @@ def hybrid(kind: str = "box-discrete", **changes: Any) -> HybridModel:
     return model
 
 
+@pytest.mark.parametrize("system", [AD, DMHybrid])
+def test_actions_can_be_left_out_of_what_is_seen(system: type[AD | DMHybrid]) -> None:
+    policy = system(d_model=8, n_heads=2, remove_act_embs=True).make_policy(*SPACES["box-box"])
+    assert policy.spec.modalities == ("observation", "reward")
+
+
+@pytest.mark.parametrize("system", [AD, DMHybrid])
+@pytest.mark.parametrize("native", [True, False])
+def test_a_reward_that_is_too_large_is_told_of(
+    system: type[AD | DMHybrid], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native:
+        monkeypatch.setattr(contexts, "hybrid_steps", lambda model: None)
+        monkeypatch.setattr(contexts, "native_step", lambda model, steps=1: None)
+    policy = system(d_model=8, n_heads=2, seed=0).make_policy(*SPACES["box-box"])
+    policy.predict(np.zeros(3))
+    policy.observe(3e38)
+
+    def go_on() -> None:
+        for _ in range(12):  # the hybrid's memory sees it at the next chunk
+            policy.predict(np.zeros(3))
+            policy.observe(3e38)
+
+    with pytest.raises(ValueError, match="output is not finite"):
+        go_on()
+
+
 @pytest.mark.parametrize(("system", "scale"), [(DMHybrid, 2.0), (AD, 2.0), (DT, 4.6)])
 def test_what_is_seen_is_divided_by_the_largest_of_its_kind(
     system: type[SequenceAlgorithm], scale: float
@@ -65,13 +92,17 @@ def test_what_is_seen_is_divided_by_the_largest_of_its_kind(
     space = spaces.Box(-1, 1, (2,), np.float32)
     rewards = np.array([-1.0, -2.0, *[1.0] * 23])
     episode = {"observations": np.zeros((26, 2)), "actions": np.zeros(25, int), "rewards": rewards}
-    data = Trajectories.from_episodes([episode] * 2, space, spaces.Discrete(2))
+    data_spaces = (space, spaces.Discrete(2))
+    data = Trajectories.from_episodes([episode] * 2, *data_spaces)
     sizes: dict[str, Any] = {"d_model": 8, "n_heads": 2, "n_layers": 1, "batch_size": 2, "seed": 0}
     if system is DMHybrid:
         sizes["context_episodes"] = 2
     learnt = system(**sizes).learn(data, 1)
     assert learnt.policy is not None
     assert learnt.policy.spec.return_scale == pytest.approx(scale)
+    tiny = Trajectories.from_episodes([{**episode, "rewards": 1e-45 * rewards}] * 2, *data_spaces)
+    learnt = system(**sizes).learn(tiny, 1)
+    assert learnt.policy is not None and learnt.policy.spec.return_scale == 1.0
 
 
 def naive_chunks(times: list[int], length: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from decision_policies import Trajectories
 from decision_policies.batch import Window
-from decision_policies.data.histories import Histories, HistorySampler, SortedEpisodesSampler
+from decision_policies.data import Histories, HistorySampler, SortedEpisodesSampler
 from decision_policies.data.reading import as_histories
 from decision_policies.errors import DatasetError
 from tests.fixtures import tiny_episodes, write_minari
@@ -242,6 +242,26 @@ def test_episodes_of_a_history_that_stand_apart_are_refused() -> None:
         Histories.from_episodes(data, TASKS, histories=[1, 1, 1, *[2] * 8])
     with pytest.raises(DatasetError, match="11 history numbers"):
         Histories.from_episodes(data, TASKS, histories=[1])
+    wrong: Any
+    for wrong in ([[0], [1, 2]], 7, "7", [7.5] * 11, [True] * 11, np.full(11, 2**64 - 1)):
+        with pytest.raises(DatasetError, match="list of whole numbers for task"):
+            Histories.from_episodes(data, wrong)
+
+
+def test_only_tasks_that_there_are_can_be_held_out() -> None:
+    data = histories().trajectories
+    made = Histories.from_episodes(data, TASKS, held_out={2, 5})
+    assert made.held_out.tolist() == [False, True, True]
+    wrong: Any
+    for wrong in ([True, False, False], 7.5, "7", [[2]]):
+        with pytest.raises(DatasetError, match="list of whole numbers for held_out"):
+            Histories.from_episodes(data, TASKS, held_out=wrong)
+    with pytest.raises(DatasetError, match="held_out names task 22, of which there is no episode"):
+        Histories.from_episodes(data, TASKS, held_out=[2, 22])
+    with pytest.raises(DatasetError, match="no task is held out"):
+        _ = Histories.from_episodes(data, TASKS).unseen
+    with pytest.raises(DatasetError, match="there is none to learn from"):
+        _ = Histories.from_episodes(data, TASKS, held_out=[2, 5, 7]).train
 
 
 def test_what_is_shown_of_data_is_a_line() -> None:

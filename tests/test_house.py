@@ -30,6 +30,7 @@ ROOMS = [
     ["analysis"],
     ["laws"],
     ["command"],
+    ["__main__"],
 ]
 
 

@@ -315,7 +315,8 @@ def test_an_environment_of_ours_with_something_around_it_is_stepped_as_it_is() -
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"n_episodes": 0}, ValueError, "n_episodes must be at least 1, got 0"),
+        ({"n_episodes": 0}, ValueError, "n_episodes must be a whole number of at least 1, got 0"),
+        ({"n_episodes": 2.5}, ValueError, "n_episodes must be a whole number .* got 2.5"),
         ({"tasks": []}, ValueError, "got no tasks"),
         ({"tasks": 3}, TypeError, "tasks must be a list of tasks, got 3"),
         ({"tasks": {"goal": [1, 2]}}, TypeError, "must be a list of tasks"),

@@ -11,8 +11,7 @@ import torch
 from gymnasium import spaces
 
 from decision_policies import Trajectories
-from decision_policies.data import Histories
-from decision_policies.data.histories import HistorySampler, SortedEpisodesSampler
+from decision_policies.data import Histories, HistorySampler, SortedEpisodesSampler
 from decision_policies.data.subgoals import SubgoalRule
 from decision_policies.data.windows import BalancedSampler, Sampler, SegmentSampler, WindowSampler
 from tests.fixtures import tiny_episodes

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import decision_policies
-from decision_policies import SequenceAlgorithm, evaluate_in_context
+from decision_policies import Histories, SequenceAlgorithm, evaluate_in_context
 from decision_policies.analysis import plot_in_context
 from decision_policies.data.minari_histories import names_histories
 from decision_policies.data.minari_source import load_minari
@@ -25,6 +25,7 @@ from zoo.history_set import Split, make_environment, read_split, simulator_of
 from zoo.progress import progress_bar
 
 RUNS = Path("runs") / "in-context"
+UNKNOWN = ", so tasks that are played may have been trained on"
 
 EXAMPLES = """\
 Each policy plays every task for many episodes on end, with the weights that it has: if it learns
@@ -135,7 +136,10 @@ def choose_tasks(arguments: argparse.Namespace, policies: Mapping[str, SequenceA
         return Split(arguments.env, options, seen, arguments.tasks)
     if arguments.option:
         raise ValueError("--option belongs to --env; a set of histories names its own options")
-    split = read_split(_dataset(arguments.dataset or _trained_on(policies)))
+    dataset = _dataset(arguments.dataset or _trained_on(policies))
+    split = read_split(dataset)
+    for name, algorithm in policies.items():
+        _say_where_it_differs(name, algorithm, dataset)
     tasks = arguments.tasks or split.held_out
     if not tasks:
         raise ValueError("the set holds no task out: name --env and --tasks to play others")
@@ -154,17 +158,35 @@ def _seen_in_training(
         dataset = algorithm.source.dataset
         if dataset is None or not is_here(dataset):
             called = "its training set" if dataset is None else repr(dataset)
-            print(f"{name}: {called} is not here, so these tasks may have been trained on")
+            print(f"{name}: {called} is not here{UNKNOWN}")
         elif names_histories(load_minari(dataset)):
             split = read_split(dataset)
-            if split.env_id == env_id and _world(split.options) == _world(options):
+            if _world(split.env_id, split.options) == _world(env_id, options):
                 seen += split.train
+            _say_where_it_differs(name, algorithm, dataset)
     return seen
 
 
-def _world(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells the tasks of an environment from those of another with the same id."""
-    return {name: options[name] for name in options.keys() - {"observation", "horizon"}}
+def _world(env_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells the tasks of an environment from those of another: not how they are observed."""
+    with closing(make_environment(env_id, options)) as env:
+        simulator = simulator_of(env)
+    told = {"kind": type(simulator).__name__, **vars(simulator)}
+    untold = {"observation", "horizon", "time", "penalty"}
+    return {k: x for k, x in told.items() if isinstance(x, (int, str)) and k not in untold}
+
+
+def _say_where_it_differs(name: str, algorithm: SequenceAlgorithm, dataset: str | Path) -> None:
+    """Says that a set is not the one that a policy was trained on, though it has its name."""
+    histories = Histories.from_minari(dataset)
+    own = {histories.trajectories.source.digest}
+    if not histories.held_out.all():
+        own.add(histories.train.trajectories.source.digest)
+    if histories.trajectories.source.dataset == algorithm.source.dataset:
+        if algorithm.source.digest not in own:
+            print(f"{name}: {dataset} is not what it was trained on, or not all of it{UNKNOWN}")
+    else:
+        print(f"{name}: it was trained on {algorithm.source.dataset!r}, not on {dataset}{UNKNOWN}")
 
 
 def _dataset(word: str) -> str | Path:

@@ -69,7 +69,7 @@ class AD(SequenceAlgorithm):
     def make_spec(self, *spaces: Any, **returns: Any) -> SequenceSpec:
         """Say what the model sees of a step: no return, but the reward."""
         spec = super().make_spec(*spaces, **returns)
-        return replace(spec, modalities=("observation", "action", "reward"))
+        return replace(spec, modalities=(*spec.modalities[1:], "reward"))
 
     def build_model(self, spec: SequenceSpec) -> SequenceModel:
         """Compose the model."""

@@ -310,7 +310,7 @@ class SequenceAlgorithm(Stored, ABC):
             self.make_policy(
                 data.observation_space,
                 data.action_space,
-                return_scale=scale or 1.0,
+                return_scale=scale if scale > 1e-12 else 1.0,
                 target_return=float(data.returns.max()),
                 clip_rewards=data.rewards_clipped,
                 returns=ReturnStatistics.of(data.returns),

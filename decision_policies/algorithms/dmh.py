@@ -7,7 +7,8 @@ from typing import Any
 
 from decision_policies import nets
 from decision_policies.algorithms.base import SequenceAlgorithm
-from decision_policies.data.histories import Histories, SortedEpisodesSampler
+from decision_policies.data.histories import Histories
+from decision_policies.data.history_samplers import SortedEpisodesSampler
 from decision_policies.data.subgoals import SubgoalRule
 from decision_policies.data.trajectories import Trajectories
 from decision_policies.data.windows import Sampler
@@ -70,7 +71,7 @@ class DMHybrid(SequenceAlgorithm):
         """Say what the model sees of a step: no return, but the reward."""
         spec = super().make_spec(*spaces, **returns)
         spec = replace(spec, context_episodes=self.context_episodes)
-        return replace(spec, modalities=("observation", "action", "reward"))
+        return replace(spec, modalities=(*spec.modalities[1:], "reward"))
 
     def sampler_for(self, data: Trajectories, histories: Histories | None) -> Sampler:
         """Choose what batches are: contexts of sorted episodes, with their sub-goals."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 
-from decision_policies.data.histories import Histories, HistorySampler
+from decision_policies.data.histories import Histories
+from decision_policies.data.history_samplers import HistorySampler
 from decision_policies.data.minari_histories import (
     check_not_mixed,
     check_one_task,

@@ -109,6 +109,7 @@ class HybridRunner:
         arrays = (self._seen, self._new, fresh, self.state, self._prompts)
         self._remember = NativeCall(self.steps.memory, *arrays)
 
+    @np.errstate(over="ignore")  # infinite: the policy reports what comes of it
     def done(self, action: Tensor, reward: Tensor, idle: Flags | None = None) -> None:
         """Take in what was done in the last step, but for rows that are idle, (n,)."""
         self.short.done(action, reward)
@@ -165,6 +166,7 @@ class HybridRunner:
         NativeCall(memory, seen, counts, np.zeros(len(rows), bool), state, prompts)()
         self.state[rows] = state
 
+    @np.errstate(over="ignore")
     def _look(self, into: Floats, paid: Floats, begins: Flags, observations: Tensor) -> None:
         """Take in what the long memory sees of m chunks, into (m, width)."""
         parts, look = self.steps.memory.parts, self.model.look

@@ -157,7 +157,8 @@ class NativeRunner:
                 np.subtract(action.numpy().reshape(view.shape[1:]), head.offset, out=view)
                 np.divide(view, head.scale, out=view)
         if "reward" in self._views:
-            self._views["reward"][..., 0] = reward.numpy() / self._return_scale
+            with np.errstate(over="ignore"):  # infinite: the policy reports what comes of it
+                self._views["reward"][..., 0] = reward.numpy() / self._return_scale
 
     def given(self, step: Step) -> None:
         """Take in what is known of the next step."""

@@ -178,6 +178,7 @@ class Plan:
             np.subtract(x, x @ average, out=y)
             scale = (y * y) @ average
             scale += epsilon
+            scale[np.isinf(scale)] = np.nan  # divided by infinity, an overflow would be hidden
             np.sqrt(scale, out=scale)
             np.divide(y, scale, out=y)
             np.multiply(y, weight, out=y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_the_shipped_policy_is_played_by_its_name(
     assert main([*line.split(), "--episodes", "3", "--quiet", "--output", output]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == (
-        "darkroom: 'darkroom/search-v0' is not here, so these tasks may have been trained on"
+        "darkroom: 'darkroom/search-v0' is not here, so tasks that are played may have been "
+        "trained on"
     )
     assert said[1].startswith("darkroom: ") and "(2 tasks x 3 episodes)" in said[1]
     assert list(json.loads((tmp_path / "it.json").read_text())["returns"]) == ["darkroom"]
@@ -108,7 +110,7 @@ def test_the_shipped_policy_is_played_by_its_name(
         ("--option size=3", "--option belongs to --env"),
         ("--dataset cartpole/mixed-v0", "is no set of histories"),
         ("--dataset dark/absent", "is no Minari id"),
-        ("--episodes 0", "n_episodes must be at least 1"),
+        ("--episodes 0", "n_episodes must be a whole number of at least 1"),
         ("--output it.jpg", "is no PNG"),
         ("--tasks 9", "task must be from 0 to 8, got 9"),
     ],
@@ -128,10 +130,24 @@ def test_tasks_that_were_trained_on_are_refused(
     assert main(["in-context", str(root / "ad"), "--quiet", "--tasks", seen]) == 2
     assert f"task {seen} was trained on" in capsys.readouterr().err
     room = ["--env", "Darkroom-v0", "--option", "size=3", "--tasks", seen, "--quiet"]
-    assert main(["in-context", str(root / "ad"), *room]) == 2
-    assert f"task {seen} was trained on" in capsys.readouterr().err
+    for more in ([], ["--option", "horizon=7"], ["--option", "hard=false"]):  # the same goals
+        assert main(["in-context", str(root / "ad"), *room, *more]) == 2
+        assert f"task {seen} was trained on" in capsys.readouterr().err
     keys = ["--env", "DarkKeyToDoor-v0", "--option", "size=3", "--tasks", seen, "--quiet"]
     assert main(["in-context", str(root / "ad"), *keys]) == 0  # a task of that number, but another
+
+
+def test_another_set_of_the_same_name_is_told_of(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["in-context", str(root / "ad"), "--quiet"]) == 0
+    assert "may have been trained on" not in capsys.readouterr().out
+    make_histories(replace(RECIPE, seed=1), tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    for line in ([], ["--env", "Darkroom-v0", "--option", "size=3", "--tasks", "0"]):
+        main(["in-context", str(root / "ad"), "--quiet", *line])
+        said = capsys.readouterr().out
+        assert "ad: dark/tiny-v0 is not what it was trained on, or not all of it, so tasks" in said
 
 
 def test_policies_of_different_sets_need_a_set_that_is_named(

@@ -4,6 +4,8 @@
  * that each weight that is read serves all of them. Widths are padded with zeros to whole panels or
  * vectors, so that nothing has a tail. What a row gets does not depend on the others.
  */
+#include <float.h>
+
 #include "attend.h"
 #include "group.h"
 
@@ -52,7 +54,8 @@ static void norm(const struct op *op, const float *x, float *y) {
         for (int k = lanes; k < LANES; k++) v[k] = 0;
         square += v * v;
     }
-    const float scale = 1.0f / sqrtf(sum(square) / (float)n + *op->table);
+    const float spread = sum(square) / (float)n + *op->table;
+    const float scale = spread <= FLT_MAX ? 1.0f / sqrtf(spread) : NAN; /* 0 would hide an overflow */
     for (int64_t i = 0; i < n; i += LANES) {
         const int lanes = filled(n - i);
         const vec v = (load(x + i, lanes) - mean) * scale;
