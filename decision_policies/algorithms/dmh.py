@@ -7,10 +7,7 @@ from typing import Any
 
 from decision_policies import nets
 from decision_policies.algorithms.base import SequenceAlgorithm
-from decision_policies.data.histories import Histories
-from decision_policies.data.history_samplers import SortedEpisodesSampler
-from decision_policies.data.subgoals import SubgoalRule
-from decision_policies.data.trajectories import Trajectories
+from decision_policies.data import Histories, SortedEpisodesSampler, SubgoalRule, Trajectories
 from decision_policies.data.windows import Sampler
 from decision_policies.learning.hyperparameters import setting
 from decision_policies.models import HybridModel, StepEmbedding, SubgoalHead, make_head
