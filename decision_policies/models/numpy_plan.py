@@ -179,8 +179,7 @@ class Plan:
             scale = (y * y) @ average
             scale += epsilon
             scale[np.isinf(scale)] = np.nan  # divided by infinity, an overflow would be hidden
-            np.sqrt(scale, out=scale)
-            np.divide(y, scale, out=y)
+            np.divide(y, np.sqrt(scale, out=scale), out=y)
             np.multiply(y, weight, out=y)
             np.add(y, bias, out=y)
 
