@@ -66,7 +66,8 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
         "repeats": 4,
         "episodes": 24,
     },
-    "key-to-door": {
+    "key-to-door": {"env_id": "DarkKeyToDoor-v0", "tasks": 256, "repeats": 2, "episodes": 20},
+    "key-to-door-sweep": {
         "env_id": "DarkKeyToDoor-v0",
         "learner": "sweep",
         "tasks": 256,
