@@ -33,7 +33,8 @@ class Search:
 
     def __init__(self, worlds: Simulator) -> None:
         if not isinstance(worlds, (Darkroom, KeyToDoor)) or getattr(worlds, "permuted", False):
-            raise ValueError("search is for rooms whose actions are known; take another learner")
+            name = type(self).__name__.lower()
+            raise ValueError(f"{name} is for rooms whose actions are known; take another learner")
         self.grid, self.rows, self.cells = worlds, np.arange(worlds.n), worlds.size**2
         phases = worlds.n_states // self.cells
         self.finds = max(1, phases - 1)

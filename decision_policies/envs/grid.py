@@ -19,6 +19,7 @@ from decision_policies.envs.simulator import (
     ObservationForm,
     Simulator,
     check_form,
+    check_whole,
 )
 
 MOVES = np.array([(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)])
@@ -44,8 +45,7 @@ class Grid(Simulator):
         self, tasks: ArrayLike, size: int, horizon: int, observation: ObservationForm
     ) -> None:
         check_form(observation)
-        if size < 2:
-            raise ValueError(f"size must be at least 2, got {size}")
+        check_whole("size", size, 2)
         self.size = size
         self.observation = observation
         self.observation_space = spaces.Discrete(size * size)

@@ -52,8 +52,7 @@ class Simulator(ABC):
     redraws: ClassVar[bool] = False
 
     def __init__(self, tasks: ArrayLike, horizon: int) -> None:
-        if horizon < 1:
-            raise ValueError(f"horizon must be at least 1, got {horizon}")
+        check_whole("horizon", horizon, 1)
         self.horizon = horizon
         self.time = horizon
         self.set_tasks(tasks)
@@ -192,3 +191,9 @@ def check_form(observation: str) -> None:
     """Refuse a form of observation other than "discrete" and "box"."""
     if observation not in ("discrete", "box"):
         raise ValueError(f"observation must be 'discrete' or 'box', got {observation!r}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

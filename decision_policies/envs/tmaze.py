@@ -20,6 +20,7 @@ from decision_policies.envs.simulator import (
     Simulator,
     Task,
     check_form,
+    check_whole,
 )
 from decision_policies.envs.single import SingleEnv
 
@@ -60,8 +61,7 @@ class TMaze(Simulator):
         observation: ObservationForm = "box",
     ) -> None:
         check_form(observation)
-        if corridor_length < 1:
-            raise ValueError(f"corridor_length must be at least 1, got {corridor_length}")
+        check_whole("corridor_length", corridor_length, 1)
         if not penalty <= 0.0:
             raise ValueError(f"penalty must be 0 or less, got {penalty}")
         self.corridor_length = corridor_length

@@ -218,6 +218,10 @@ def test_mistakes_are_named() -> None:
         Darkroom([0], permuted=True).task_of({"moves": [0, 0, 1, 2, 3]})
     with pytest.raises(ValueError, match="from 0 to 8"):
         room.set_tasks([9])
+    with pytest.raises(ValueError, match=r"size must be a whole number of at least 2, got 2\.5"):
+        Darkroom([0], size=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="corridor_length must be a whole number of at least 1"):
+        TMaze([0], 0)
     with pytest.raises(ValueError, match="penalty"):
         TMaze([0], penalty=0.1)
     with pytest.raises(ValueError, match="observation"):

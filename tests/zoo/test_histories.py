@@ -259,7 +259,7 @@ def test_filtered_datasets_are_no_histories(tmp_path: Path) -> None:
         ({"epsilon": (1.0, -0.1)}, "shares, from 0 to 1"),
         ({"options": {"colour": 3}}, "does not take these options"),
         ({"options": {"task": 3}}, "no options"),
-        ({"options": {"size": 1}}, "size must be at least 2"),
+        ({"options": {"size": 1}}, "size must be a whole number of at least 2, got 1"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_learnt(
