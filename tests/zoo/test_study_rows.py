@@ -27,12 +27,11 @@ def test_lines_of_the_page_are_made_of_the_rows(rows: list[Row]) -> None:
     assert len(said) > 2 and set(said) <= set(shown)
 
 
-def test_what_was_wanted_of_the_study_holds_in_its_rows(rows: list[Row]) -> None:
-    """Returns rise, and no task that was played was trained on."""
+def test_returns_rise_where_the_page_says_so(rows: list[Row]) -> None:
     for row in rows:
         assert row["tasks"] and len(set(row["tasks"])) == len(row["tasks"]) == 16
         assert len(row["sampled"][0]) == 20
-        if row["algorithm"] in ("DMHybrid", "AD-mamba"):
+        if row["algorithm"] != "DT" and row["environment"] != "large-key-to-door":  # it says no
             first, last = (sum(task[at] for task in row["sampled"]) for at in (0, -1))
             assert last > first, (row["environment"], row["algorithm"], row["seed"])
     seeds = {row["seed"] for row in rows if row["environment"] == "darkroom"}

@@ -285,10 +285,14 @@ def _with_share(evaluation: InContextEvaluation) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Return against episode, a panel for each environment."""
+    """Return against episode, a panel for each environment, three in a row."""
     groups = grouped(rows, "environment")
-    with picture(path, 1, len(groups), (1.0 + 3.8 * len(groups), 3.4)) as axes:
-        for ax, ((environment,), mine) in zip(axes, groups.items(), strict=True):
+    columns = min(3, len(groups))
+    lines = -(-len(groups) // columns)
+    with picture(path, lines, columns, (1.0 + 3.8 * columns, 3.4 * lines)) as axes:
+        for ax in axes[len(groups) :]:
+            ax.set_axis_off()
+        for ax, ((environment,), mine) in zip(axes, groups.items(), strict=False):
             found = {label: joined(of) for (label,), of in grouped(mine, "algorithm").items()}
             first = next(iter(found))  # the same tasks for all: what is optimal is drawn once
             for label in found:
