@@ -21,8 +21,9 @@ from decision_policies import (
     Trajectories,
     contexts,
 )
-from decision_policies.batch import Window
-from decision_policies.contexts import LifetimeContext, NativeLifetimeContext
+from decision_policies.batch import Step, Window
+from decision_policies.contexts import Executed, LifetimeContext, NativeLifetimeContext
+from decision_policies.contexts.episodes import Episodes
 from decision_policies.data import SortedEpisodesSampler, SubgoalRule
 from decision_policies.envs import TMaze
 from decision_policies.errors import DatasetError
@@ -237,6 +238,17 @@ def test_what_a_lifetime_keeps_is_bounded() -> None:
     assert episodes.room.rewards.shape == (2, 64)  # the others wait to be written
     episodes.present(0)
     assert episodes.room.rewards.shape == (2, 128)
+
+
+def test_past_episodes_are_all_kept_until_there_are_enough() -> None:
+    episodes = Episodes(1, most=3)
+    zero, clock = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    step = Step(torch.zeros(1, 2), zero, clock)
+    for count, reward in enumerate([5.0, 1.0, 3.0, 2.0, 3.0]):
+        executed = Executed(zero, torch.full((1,), reward))
+        assert episodes.move_on(step, executed, None, step, None).tolist() == [True]
+        assert len(episodes.past[0]) == min(count + 1, 3)
+    assert [float(past.rewards.sum()) for past in episodes.past[0]] == [3.0, 3.0, 5.0]
 
 
 def test_the_state_of_a_lifetime_by_torch_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

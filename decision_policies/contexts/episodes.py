@@ -81,7 +81,7 @@ class Episodes:
             if self.lengths[row]:
                 episode = self.present(row)
                 bisect.insort(self.past[row], episode, key=lambda past: float(past.rewards.sum()))
-                del self.past[row][: len(self.past[row]) - self.most]
+                del self.past[row][: max(0, len(self.past[row]) - self.most)]
             if clear is not None and clear[row]:
                 self.past[row].clear()
         self.lengths[ended] = 0
