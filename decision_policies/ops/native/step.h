@@ -21,7 +21,8 @@ struct op {
     int64_t to, to_row, to_token;       /* output */
     int64_t in, out;                    /* widths; SCAN: states and channels; WINDOW: tokens and width;
                                            ATTEND: heads and width; MODAL: taps and width; BAND: as SCAN */
-    const float *weight, *bias;         /* PLACE: a vector for each place in a chunk; SCAN, BAND: decay rates times log2(e), and D */
+    const float *weight, *bias;         /* SCAN, BAND: decay rates times log2(e), and D; PLACE: a vector for
+                                           each place in a chunk */
     int64_t activation, add;            /* add: to what the output holds */
     int64_t state;                      /* offset into a row's state */
     int64_t token;   /* EMBED, LOOKUP: which token they make; SCAN: where z is; ATTEND: tokens seen;
@@ -30,7 +31,8 @@ struct op {
     int64_t extra;   /* EMBED, LOOKUP: clock (0 none, 1 last step's, 2 this one's); SCAN: where u is;
                         ATTEND: where scores go; BAND: where B and C are in a token */
     const float *table; /* EMBED, LOOKUP: what is added for the clock; NORM: epsilon, one float */
-    int64_t places;     /* rows of the table, or PLACE: of the weight; ATTEND: tokens that are kept; BAND: tokens that are seen */
+    int64_t places;     /* rows of the table, or PLACE: of the weight; ATTEND: tokens that are
+                           kept; BAND: tokens that are seen */
 };
 
 struct step {
