@@ -77,13 +77,13 @@ class Histories:
         Args:
             trajectories: Episodes, those of a history one after the other as they were played.
             tasks: Task of each episode, (E,).
-            held_out: Tasks that are meant for evaluation only.
-            histories: Number of each episode's history, (E,), no two alike, whatever their tasks;
-                None: each task has one.
+            held_out: Tasks, among those, that are meant for evaluation only.
+            histories: Number of the history that each episode is of, (E,); two histories have two
+                numbers, whatever their tasks. None: each task has one.
 
         Raises:
-            DatasetError: Not a number for each episode; the episodes of a history stand apart, or
-                they are of several tasks.
+            DatasetError: Not a whole number for each episode; the episodes of a history stand
+                apart, or they are of several tasks; or a task that is held out has no episode.
         """
         given = _one_each(tasks, trajectories, "task")
         numbers = given if histories is None else _one_each(histories, trajectories, "history")
